@@ -1,0 +1,3 @@
+"""The version of diffbio-core."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,134 @@
+"""What a plugin declares: one hook that returns one value. Imports nothing heavy.
+
+A distribution brings operators (and readers, losses, recipes, plots, commands) by an entry point in the group
+`diffbio.plugins` that names a light module with one function:
+
+    from diffbio.core.hookspecs import OperatorDeclaration, Plugin, hookimpl
+
+    @hookimpl
+    def diffbio_plugin() -> Plugin:
+        return Plugin(api=1, operators=(OperatorDeclaration(name="Doubling", target="mypackage:Doubling", ...),))
+
+Declarations are names, lazy import targets and one-line summaries, so that listing everything imports no JAX.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import Any
+
+import pluggy
+
+API_VERSION = 1
+"""The version of this interface; a plugin states the one that it was written for."""
+
+ENTRY_POINT_GROUP = "diffbio.plugins"
+
+hookspec = pluggy.HookspecMarker("diffbio")
+hookimpl = pluggy.HookimplMarker("diffbio")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Declaration:
+    """A named thing that a plugin brings, importable when asked for.
+
+    Attributes:
+        name: The name under which users find it.
+        target: Where it is: `package.module:attribute`.
+        summary: One line for listings.
+    """
+
+    name: str
+    target: str
+    summary: str
+
+    def load(self) -> Any:
+        """Import and return the target.
+
+        Raises:
+            ImportError: The module can't be imported, or lacks the attribute.
+        """
+        return load_target(self.target)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperatorDeclaration(Declaration):
+    """An operator class.
+
+    Attributes:
+        reads: The data keys that it reads by default; a conformance law holds them to the class.
+        writes: The data keys that it writes by default.
+        example: Where the function stands that returns its `diffbio.testing.Example`.
+    """
+
+    reads: tuple[str, ...]
+    writes: tuple[str, ...]
+    example: str
+
+    def load_example(self) -> Any:
+        """Import and call the function that builds the operator's example."""
+        return load_target(self.example)()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReaderDeclaration(Declaration):
+    """A function `read(path, **options) -> Dataset` for files with these suffixes (or folders: `/`)."""
+
+    suffixes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WriterDeclaration(Declaration):
+    """A function `write(path, dataset, results, *, metadata)` for files with these suffixes."""
+
+    suffixes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plugin:
+    """All that one distribution brings.
+
+    Attributes:
+        api: The `API_VERSION` that the plugin was written for.
+        operators: Operator classes.
+        readers: Functions from files to datasets.
+        writers: Functions from results to files.
+        losses: Pure functions of the data dict.
+        recipes: Recipe files; the target is a function that returns the path.
+        plots: Functions `(dataset, results, metadata) -> {name: Figure}` whose figures `diffbio apply` writes.
+        commands: Functions that become subcommands of `diffbio`.
+    """
+
+    api: int
+    operators: tuple[OperatorDeclaration, ...] = ()
+    readers: tuple[ReaderDeclaration, ...] = ()
+    writers: tuple[WriterDeclaration, ...] = ()
+    losses: tuple[Declaration, ...] = ()
+    recipes: tuple[Declaration, ...] = ()
+    plots: tuple[Declaration, ...] = ()
+    commands: tuple[Declaration, ...] = ()
+
+
+class Hooks:
+    """The specification of the one hook."""
+
+    @hookspec
+    def diffbio_plugin(self) -> Plugin:
+        """Return what this plugin brings."""
+        raise TypeError("a specification is not called")
+
+
+def load_target(target: str) -> Any:
+    """Import `package.module:attribute`.
+
+    Raises:
+        ImportError: The module can't be imported, or lacks the attribute.
+    """
+    module, _, attribute = target.partition(":")
+    found: Any = importlib.import_module(module)
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            raise ImportError(f"{module} has no {attribute!r}")
+        found = getattr(found, part)
+    return found
