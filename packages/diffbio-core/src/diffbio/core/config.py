@@ -19,8 +19,6 @@ Traceback (most recent call last):
 diffbio.core.errors.ConfigError: KernelConfig.n_neighbors is 0; it must be an integer >= 1
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import math
@@ -73,7 +71,7 @@ class OperatorConfig:
             try:
                 normalized = _normalize(value, hint)
             except _UnfitError:
-                wanted = _describe(hint)
+                wanted = describe(hint)
                 raise ConfigError(f"{type(self).__name__}.{name} is {value!r}; it must be {wanted}") from None
             object.__setattr__(self, name, normalized)
 
@@ -176,7 +174,7 @@ def _within(value: Any, bound: Any) -> bool:
             return True
 
 
-def _describe(hint: Any) -> str:
+def describe(hint: Any) -> str:
     """Return the allowed values in words, for error messages."""
     origin, args = get_origin(hint), get_args(hint)
     if origin is Annotated:
@@ -186,12 +184,12 @@ def _describe(hint: Any) -> str:
             for kind, (attribute, sign) in _BOUNDS.items()
             if isinstance(bound, kind)
         ]
-        return " ".join([_describe(args[0]), " and ".join(bounds)]).strip()
+        return " ".join([describe(args[0]), " and ".join(bounds)]).strip()
     if origin is Literal:
         return f"one of {listed(map(str, args))}"
     if origin in (Union, types.UnionType):
-        return " or ".join(_describe(option) for option in args)
+        return " or ".join(describe(option) for option in args)
     if origin is tuple:
         items = [a for a in args if a is not Ellipsis]
-        return f"a list whose items are each {' / '.join(_describe(item) for item in items)}"
+        return f"a list whose items are each {' / '.join(describe(item) for item in items)}"
     return _TYPE_NAMES.get(hint, str(hint))

@@ -99,7 +99,7 @@ def contract_of(compute: Callable[..., Any]) -> Contract:
         ContractError: The signature can't be a contract: a parameter without a jaxtyping annotation, or a result
             that is no NamedTuple.
     """
-    hints = get_type_hints(compute)
+    hints = _resolved(compute)
     parameters = list(inspect.signature(compute).parameters.values())[1:]
     inputs = [_port(compute, p, hints.get(p.name)) for p in parameters if p.name != "key"]
     keys = [p for p in parameters if p.name == "key"]
@@ -111,9 +111,19 @@ def contract_of(compute: Callable[..., Any]) -> Contract:
             f"{compute.__qualname__} returns {result!r}; annotate it with a NamedTuple whose fields "
             "are the data keys that it writes"
         )
-    arrays = get_type_hints(result)
+    arrays = _resolved(result)
     outputs = [_port_of(name, arrays[name], optional=False) for name in result._fields]  # type: ignore[attr-defined]
     return Contract(tuple(inputs), tuple(outputs), takes_key=bool(keys))
+
+
+def _resolved(annotated: Any) -> dict[str, Any]:
+    try:
+        return get_type_hints(annotated)
+    except NameError as error:
+        raise ContractError(
+            f"the annotations of {annotated.__qualname__} can't be resolved ({error}): import the name in its "
+            "module, or leave out 'from __future__ import annotations' where classes are made in a function"
+        ) from error
 
 
 def _port(compute: Callable[..., Any], parameter: inspect.Parameter, hint: Any) -> Port:

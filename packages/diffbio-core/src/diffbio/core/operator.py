@@ -1,7 +1,5 @@
 """The operator: a module whose `compute` signature is its contract. The only file that imports datarax."""
 
-from __future__ import annotations
-
 import copy
 import inspect
 from collections.abc import Mapping

@@ -1,0 +1,60 @@
+"""The command line: `diffbio operators | show | fit | apply`, and the commands that plugins bring.
+
+Nothing heavy is imported before a command needs it: listing every operator takes no JAX.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import typer
+from rich.console import Console
+
+from diffbio.cli import listing, running
+from diffbio.core.errors import DiffbioError
+from diffbio.core.registry import registry
+
+_PLUGIN_CONTEXT = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+
+def make_app() -> typer.Typer:
+    """Return the command line with the commands of all plugins."""
+    app = typer.Typer(
+        name="diffbio",
+        help="Differentiable bioinformatics: operators that compose and train end to end.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+    )
+    app.command("operators")(listing.operators)
+    app.command("show")(listing.show)
+    app.command("fit")(running.fit_command)
+    app.command("apply")(running.apply_command)
+    for name, found in registry().commands.items():
+        summary = f"{found.declaration.summary} [{found.distribution}]"
+        app.command(name, help=summary, context_settings=_PLUGIN_CONTEXT, add_help_option=False)(_lazy(name))
+    return app
+
+
+def _lazy(name: str) -> Any:
+    """Return a command that imports its plugin's function when it is run, and hands its arguments on."""
+
+    def run(context: typer.Context) -> None:
+        command = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+        command.command()(registry().load("commands", name))
+        command(context.args, prog_name=f"diffbio {name}", standalone_mode=False)
+
+    return run
+
+
+def main() -> None:
+    """Run the command line; an error that diffbio raised on purpose is shown as one message, without a traceback."""
+    try:
+        make_app()()
+    except DiffbioError as error:
+        console = Console(stderr=True)
+        console.print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True, markup=True)
+        for note in getattr(error, "__notes__", ()):
+            console.print(f"  {note}", highlight=False, markup=False)
+        sys.exit(1)

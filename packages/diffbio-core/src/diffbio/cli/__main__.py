@@ -1,0 +1,5 @@
+"""`python -m diffbio.cli` is `diffbio`."""
+
+from diffbio.cli import main
+
+main()
