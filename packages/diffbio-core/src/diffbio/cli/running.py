@@ -26,46 +26,29 @@ def fit_command(
     """Train the pipeline of RECIPE on DATA: weights, history and training curves go to OUT."""
     # the listing commands must not pay for these imports
     import jax
-    import numpy as np
-    from flax import nnx
 
-    from diffbio.core import Pipeline, Recipe, save
-    from diffbio.training import TrainingPlan, fit
+    from diffbio.core import Recipe, save
+    from diffbio.training import data_options, prepare
 
     console = Console()
     wanted = Recipe.read(recipe)
-    options = dict(wanted.training)
-    labels = options.pop("data", {})
-    plan = TrainingPlan.from_dict(options)
-    dataset = read_dataset(data, {**wanted.data, **labels})
-    key, first_key, fit_key = jax.random.split(jax.random.key(seed), 3)
-    rows = _some_rows(len(dataset), plan.initialize_rows, key)
-    first = dataset.take(rows)
-    pipeline = Pipeline.from_recipe(wanted, rngs=nnx.Rngs(seed), data=first, sizes=_sizes(dataset.metadata))
+    dataset = read_dataset(data, data_options(wanted))
+    pipeline, plan, loss, key = prepare(wanted, dataset, key=jax.random.key(seed))
     console.print(pipeline.describe(), highlight=False, markup=False)
-    pipeline.initialize(key=first_key, **first)
-    result = fit(
-        pipeline,
-        dataset,
-        _load_loss(plan.loss),
-        optimizer=plan.make_optimizer(),
-        epochs=plan.epochs,
-        key=fit_key,
-        batch_size=plan.batch_size,
-        validation=plan.validation or None,
-        patience=plan.patience,
-        trainable=plan.trainable,
-        anchor=plan.anchor or None,
-        anneal=plan.make_schedule(),
-        clip_norm=plan.clip_norm,
-    )
+    if plan.anchored:
+        selection = plan.select(pipeline, dataset, loss, key=key)
+        result = selection.fit
+        held = "frozen" if selection.strength is None else f"anchored with strength {selection.strength:g}"
+        console.print(f"{listed(plan.anchored)}: {held}, as chosen on inner splits")
+    else:
+        result = plan.fit(pipeline, dataset, loss, key=key)
     out.mkdir(parents=True, exist_ok=True)
     save(result.pipeline, out, metadata=dataset.metadata, recipe=wanted)
     shutil.copyfile(recipe, out / "recipe.toml")
     result.history.to_csv(out / "history.csv")
     result.history.plot(out / "training.png")
     console.print(result.history.table())
-    console.print(f"{len(np.atleast_1d(rows))} rows set the start; best epoch {result.best_epoch}; run in {out}")
+    console.print(f"best epoch {result.best_epoch}; the run is in {out}")
 
 
 def apply_command(
@@ -129,23 +112,3 @@ def _by_suffix(kind: str, path: Path) -> Registered:
         raise DataError(f"there is no file {path}")
     known = sorted({suffix for entry in found.values() for suffix in entry.declaration.suffixes})
     raise RegistryError(f"no installed plugin has one of the {kind} for {path.name!r}; known suffixes: {listed(known)}")
-
-
-def _load_loss(name: str) -> Any:
-    from diffbio.core.hookspecs import load_target
-
-    return load_target(name) if ":" in name else registry().load("losses", name)
-
-
-def _some_rows(count: int, most: int, key: Any) -> Any:
-    import jax
-    import numpy as np
-
-    if count <= most:
-        return np.arange(count)
-    return np.sort(np.asarray(jax.random.choice(key, count, (most,), replace=False)))
-
-
-def _sizes(metadata: Mapping[str, Any]) -> dict[str, int]:
-    """Return the number of names of each list in the metadata: `{"classes": 10}`."""
-    return {name: len(value) for name, value in metadata.items() if isinstance(value, list | tuple)}

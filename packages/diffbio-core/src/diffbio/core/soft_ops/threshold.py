@@ -44,12 +44,12 @@ def top_k_mask(x: ArrayLike, k: int, axis: int = -1, *, softness: ArrayLike = 0.
     check_k(k, entries.shape[-1])
     if k == entries.shape[-1]:
         return jnp.ones_like(x)
-    mask = jax.nn.sigmoid(_excess(entries, jnp.asarray(softness, entries.dtype), k))
+    mask: Any = jax.nn.sigmoid(_excess(entries, jnp.asarray(softness, entries.dtype), k))
     return jnp.moveaxis(mask, -1, axis)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(2,))
-def _excess(x: Array, softness: Array, k: int) -> Any:
+def _excess(x: Array, softness: Array, k: int) -> Array:
     """Return (x - b) / softness for the b at which the mask sums to k, found by bisection.
 
     What the k largest lack to 1 must equal what the others have; the two are compared as logarithms, so that b
@@ -78,7 +78,7 @@ def _excess(x: Array, softness: Array, k: int) -> Any:
 @_excess.defjvp
 def _excess_jvp(k: int, primals: tuple, tangents: tuple) -> tuple[Array, Array]:
     (x, softness), (dx, dsoftness) = primals, tangents
-    z = _excess(x, softness, k)
+    z: Any = _excess(x, softness, k)
     slope = jax.nn.sigmoid(z) * jax.nn.sigmoid(-z)
     # where every mask is saturated to the last bit, b has no derivative: 0, not 0 / 0
     share = slope / jnp.maximum(slope.sum(-1, keepdims=True), jnp.finfo(x.dtype).tiny)

@@ -1,0 +1,61 @@
+"""Apply a trained pipeline to a dataset of any length."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+from flax import nnx
+
+from diffbio.core import Pipeline
+from diffbio.training.data import Dataset
+
+_ROWS_AT_ONCE = 4096
+
+
+def transform(
+    pipeline: Pipeline, data: Dataset, *, batch_size: int | None = None, key: jax.Array | None = None
+) -> dict[str, np.ndarray]:
+    """Return what the pipeline writes for every observation of a dataset.
+
+    A pipeline whose steps all act per observation (`*cells` in their annotations) sees the rows in batches, so that
+    memory does not grow with the dataset; any other sees all rows at once.
+
+    Args:
+        pipeline: The trained pipeline.
+        data: The observations.
+        batch_size: Rows at a time; by default 4,096 for a pipeline that acts per observation, else all.
+        key: A random key, for a stochastic pipeline.
+
+    Returns:
+        An array for each key that the pipeline writes.
+
+    Example:
+        `transform(load("run"), read("cells.h5ad"))["embeddings"]`
+    """
+    if batch_size is None:
+        batch_size = _ROWS_AT_ONCE if _acts_per_row(pipeline) else len(data)
+    graphdef, state = nnx.split(pipeline)
+    written = pipeline.contract.writes
+
+    @jax.jit
+    def apply(state: nnx.State, batch: dict[str, jax.Array], key: jax.Array | None) -> dict[str, jax.Array]:
+        result, _, _ = nnx.merge(graphdef, state).apply(batch, {}, None, key)
+        return {name: result[name] for name in written}
+
+    parts = []
+    for number, start in enumerate(range(0, len(data), batch_size)):
+        rows = np.arange(start, min(start + batch_size, len(data)))
+        batch_key = None if key is None else jax.random.fold_in(key, number)
+        parts.append(jax.device_get(apply(state, data.take(rows), batch_key)))
+    if len(parts) == 1:
+        return parts[0]
+    per_row = {port.key for port in pipeline.contract.outputs if port.dims and port.dims[0].startswith("*")}
+    return {
+        name: np.concatenate([part[name] for part in parts]) if name in per_row else parts[-1][name] for name in written
+    }
+
+
+def _acts_per_row(pipeline: Pipeline) -> bool:
+    """Return whether every step reads its arrays row by row."""
+    ports = [port for step in pipeline.steps for port in step.contract.inputs]
+    return all(port.dims is not None and port.dims[0].startswith("*") for port in ports)
