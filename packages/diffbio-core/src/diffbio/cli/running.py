@@ -34,7 +34,7 @@ def fit_command(
     wanted = Recipe.read(recipe)
     dataset = read_dataset(data, data_options(wanted))
     pipeline, plan, loss, key = prepare(wanted, dataset, key=jax.random.key(seed))
-    console.print(pipeline.describe(), highlight=False, markup=False)
+    console.print(pipeline.describe(), highlight=False, markup=False, soft_wrap=True)
     if plan.anchored:
         selection = plan.select(pipeline, dataset, loss, key=key)
         result = selection.fit
@@ -55,10 +55,15 @@ def apply_command(
     run: Annotated[Path, typer.Argument(help="A folder that `diffbio fit` wrote.")],
     data: Annotated[Path, typer.Argument(help="The file or folder to apply it to.")],
     out: Annotated[Path, typer.Option(help="The file to write, such as annotated.h5ad.")],
+    everything: Annotated[bool, typer.Option("--all", help="Also write what is only a step on the way.")] = False,
     seed: _Seed = 0,
 ) -> None:
-    """Apply the trained pipeline of RUN to DATA: results go to OUT, figures beside it."""
+    """Apply the trained pipeline of RUN to DATA: results go to OUT, figures beside it.
+
+    Arrays as large as the data that only a later step reads (scaled expression, say) are left out, unless --all.
+    """
     import jax  # as above
+    import numpy as np
 
     from diffbio.core import load
     from diffbio.core.storage import describe_saved
@@ -71,6 +76,8 @@ def apply_command(
     results = transform(pipeline, dataset, key=jax.random.key(seed))
     out.parent.mkdir(parents=True, exist_ok=True)
     write = _by_suffix("writers", out).declaration.load()
+    if not everything:
+        results = _without_intermediates(pipeline, dataset.take(np.arange(1)), results)
     write(out, dataset, results, metadata={**metadata, "recipe": saved["recipe"]})
     console.print(f"{len(dataset)} rows, {listed(results)}: {out}")
     for found in registry().plots.values():
@@ -78,6 +85,13 @@ def apply_command(
             path = out.with_name(f"{out.stem}_{name}.png")
             figure.savefig(path, dpi=150)
             console.print(f"figure: {path}")
+
+
+def _without_intermediates(pipeline: Any, row: Mapping[str, Any], results: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out what a later step reads and what has as many columns as the data; `row` is one row of it."""
+    width = max(array.size for array in row.values())
+    read = {key for step in pipeline.steps for key in step.contract.reads}
+    return {key: array for key, array in results.items() if key not in read or array.ndim < 2 or array[0].size < width}
 
 
 def read_dataset(path: Path, options: Mapping[str, Any], *, trained_on: Mapping[str, Any] | None = None) -> Any:

@@ -14,6 +14,7 @@ command line; a pipeline carries them along.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import tomllib
 from collections.abc import Mapping
@@ -206,7 +207,9 @@ def _step_of(name: str, operator: Operator[Any]) -> Step:
     if hasattr(operator, "steps"):
         nested = recipe_of(operator)  # pyright: ignore[reportArgumentType] - only pipelines have steps
         return Step(name=name, reads=reads, writes=writes, steps=nested.steps)
-    config = {k: v for k, v in operator.config.to_dict().items() if v is not None}
+    optional = {field.name for field in dataclasses.fields(operator.config) if field.default is None}
+    values = operator.config.to_dict().items()
+    config = {key: value for key, value in values if value is not None or key not in optional}
     return Step(operator=name_of(type(operator)), name=name, config=config, reads=reads, writes=writes)
 
 

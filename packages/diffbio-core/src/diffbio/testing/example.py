@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from jax.typing import ArrayLike
 
@@ -23,7 +24,7 @@ class Limit:
         atol: The largest absolute difference allowed between the two, in the unit of the outputs.
     """
 
-    sharpen: Callable[[Operator], Operator]
+    sharpen: Callable[[Any], Operator]
     reference: Callable[[Mapping[str, ArrayLike]], Mapping[str, ArrayLike]]
     atol: float
 

@@ -1,7 +1,5 @@
 """`fit`: train a pipeline end to end on a dataset, with validation, annealing, anchors and checkpoints."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import pathlib

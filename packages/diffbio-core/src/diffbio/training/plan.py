@@ -1,6 +1,7 @@
 """The `training` table of a recipe: how a pipeline is trained, checked like any configuration."""
 
 import functools
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -40,6 +41,7 @@ class TrainingPlan(OperatorConfig):
         anchored_learning_rate: The step size of the anchored stages.
         anchor_strengths: The strengths to try beside keeping the stages frozen.
         anchor_splits: The number of inner splits.
+        anchor_standard_errors: How many standard errors of their difference count as noise.
         stratify: The data key whose classes each inner split holds in equal shares.
     """
 
@@ -61,11 +63,10 @@ class TrainingPlan(OperatorConfig):
     anchored_learning_rate: Annotated[float, Gt(0)] = 1e-3
     anchor_strengths: tuple[Annotated[float, Ge(0)], ...] = (10.0, 1.0, 0.1)
     anchor_splits: Annotated[int, Ge(1)] = 3
+    anchor_standard_errors: Annotated[float, Ge(0)] = 1.0
     stratify: str | None = None
 
-    def fit(
-        self, pipeline: Pipeline, data: Dataset, loss: Loss, *, key: jax.Array, progress: bool = True
-    ) -> FitResult:
+    def fit(self, pipeline: Pipeline, data: Dataset, loss: Loss, *, key: jax.Array, progress: bool = True) -> FitResult:
         """Train a pipeline that has been initialized.
 
         Args:
@@ -120,6 +121,7 @@ class TrainingPlan(OperatorConfig):
             strengths=(None, *self.anchor_strengths),
             fraction=self.validation,
             splits=self.anchor_splits,
+            standard_errors=self.anchor_standard_errors,
             stratify=self.stratify,
             batch_size=self.batch_size,
             patience=self.patience,
@@ -136,7 +138,10 @@ def _optimizer(plan: TrainingPlan, stages: tuple[str, ...]) -> optax.GradientTra
     rule = make.get(plan.optimizer, optax.sgd)
     if not plan.anchored:
         return rule(plan.learning_rate)
-    rules = {"free": rule(plan.learning_rate), "anchored": optax.adam(plan.anchored_learning_rate)}
+    rules: dict[Hashable, optax.GradientTransformation] = {
+        "free": rule(plan.learning_rate),
+        "anchored": optax.adam(plan.anchored_learning_rate),
+    }
     kinds = {name: "anchored" if name in plan.anchored else "free" for name in stages}
     return optax.partition(rules, lambda weights: {name: kinds[name] for name in weights})
 

@@ -13,7 +13,7 @@ import optax
 
 from diffbio.core import Pipeline
 from diffbio.core.errors import ConfigError, listed
-from diffbio.training.data import Dataset, split
+from diffbio.training.data import Dataset, Subset, split
 from diffbio.training.evaluation import Metric, evaluate
 from diffbio.training.loop import FitResult, fit
 from diffbio.training.options import require_parameters
@@ -31,10 +31,10 @@ class Candidate:
 
     Attributes:
         strength: The strength; `None` for a frozen stage.
-        score: The mean over the splits of the metric (or of the loss) on the held-out rows, at the best epoch.
+        score: The mean over the splits of the metric (or of the loss) on the held-out rows.
         shortfall: The mean over the splits of how much worse it is than the best candidate, at least 0.
         noise: The standard error of `shortfall`; 0 with one split.
-        epochs: The median over the splits of the best epoch.
+        epochs: The epochs of a fit; with `patience`, the median over the splits of the best one.
     """
 
     strength: Strength
@@ -80,6 +80,7 @@ def select_anchor(
     splits: int = 3,
     by: str | np.ndarray | None = None,
     stratify: str | np.ndarray | None = None,
+    standard_errors: float = 1.0,
     min_improvement: float = 0.0,
     metric: Metric | None = None,
     maximize: bool = False,
@@ -91,9 +92,9 @@ def select_anchor(
     the best one by more than the noise is taken, so that stages move away from their start only where
     held-out cells show that it pays: the one-standard-error rule (Breiman et al. 1984). The standard
     error is that of the paired differences, corrected for the overlap of the training sides (Nadeau and
-    Bengio 2003). The fit on all rows takes the median of the chosen strength's best epochs. Epochs are chosen by
-    the validation loss even where a metric compares strengths: a metric that counts would stop too early. All of this
-    compiles one step, and one more where the batch of all rows has another size.
+    Bengio 2003). Without `patience` every fit runs all epochs. With it, fits stop early by the validation loss (a
+    metric that counts would stop too early), and the fit on all rows takes the median of the chosen strength's best
+    epochs. All of this compiles one step, and one more where the batch of all rows has another size.
 
     Args:
         pipeline: What to train, as it starts: these weights are the anchor.
@@ -101,13 +102,14 @@ def select_anchor(
         loss: As in `fit`.
         stages: The names of the stages to hold; the other stages are free.
         optimizer: As in `fit`.
-        epochs: The most epochs of each fit.
+        epochs: The epochs of each fit; the most, with `patience`.
         key: Random key.
         strengths: The strengths to try, each at least 0; `None` keeps the stages frozen.
         fraction: The share of rows that an inner split holds out.
         splits: The number of inner splits; with one, `min_improvement` alone stands for the noise.
         by: As in `split`: hold out whole groups.
         stratify: As in `split`: hold out the same share of each class.
+        standard_errors: How many standard errors of the difference count as noise; 0 takes the best mean.
         min_improvement: A gain of the score below this is not worth a weaker anchor.
         metric: A pure function of the data dict that compares strengths; `None` for the loss.
         maximize: Whether a larger metric is better.
@@ -124,10 +126,10 @@ def select_anchor(
         C. Nadeau, Y. Bengio (2003): Inference for the generalization error. Machine Learning 52, 239-281.
     """
     stages = tuple(stages)
-    if not strengths or splits < 1 or min_improvement < 0:
+    if not strengths or splits < 1 or min_improvement < 0 or standard_errors < 0:
         raise ConfigError(
-            f"select_anchor needs strengths, splits of 1 or more and min_improvement of 0 or more; got "
-            f"{tuple(strengths)!r}, {splits!r}, {min_improvement!r}"
+            f"select_anchor needs strengths, splits of 1 or more, standard_errors and min_improvement of 0 or more; "
+            f"got {tuple(strengths)!r}, {splits!r}, {standard_errors!r}, {min_improvement!r}"
         )
     if taken := [name for name in _OWN if name in options]:
         raise ConfigError(f"select_anchor decides {listed(taken)} itself; leave it out")
@@ -136,10 +138,10 @@ def select_anchor(
     ordered = sorted(set(strengths), key=lambda s: -math.inf if s is None else -s)
     *inner_keys, outer_key = jax.random.split(key, splits + 1)
 
-    def fitted(strength: Strength, **more: Any) -> FitResult:
+    def fitted(rows: Dataset, strength: Strength, **more: Any) -> FitResult:
         return fit(
             pipeline,
-            data,
+            rows,
             loss,
             optimizer=optimizer,
             trainable=[name for name in weights if strength is not None or name not in stages],
@@ -150,25 +152,21 @@ def select_anchor(
     fits: list[list[FitResult]] = [[] for _ in ordered]
     scores: list[list[float]] = [[] for _ in ordered]
     for inner_key in inner_keys:
-        held_out = split(data, fraction=fraction, key=inner_key, by=by, stratify=stratify).validation
-        inner = {**options, "validation": held_out, "progress": False}
+        inner = split(data, fraction=fraction, key=inner_key, by=by, stratify=stratify)
+        # stopping early takes the held-out rows along; otherwise they are looked at once, at the end
+        rows = data if options.get("patience") else Subset(data, inner.train)
+        seen = {"validation": inner.validation} if options.get("patience") else {}
         for strength, done, reached in zip(ordered, fits, scores, strict=True):
-            result = fitted(strength, epochs=epochs, key=inner_key, **inner)
+            result = fitted(rows, strength, epochs=epochs, key=inner_key, **{**options, **seen, "progress": False})
             done.append(result)
-            reached.append(_score(result, data, metric, held_out, inner_key))
+            held_out = {"score": metric or loss}
+            reached.append(evaluate(result.pipeline, data, held_out, key=inner_key, rows=inner.validation)["score"])
     candidates = _compared(ordered, fits, np.array(scores), fraction, maximize=maximize and metric is not None)
-    chosen = next(c for c in candidates if c.shortfall <= max(c.noise, min_improvement))
+    chosen = next(c for c in candidates if c.shortfall <= max(standard_errors * c.noise, min_improvement))
     outer = {name: value for name, value in options.items() if name not in _JUDGING}
-    last = fitted(chosen.strength, epochs=chosen.epochs, key=outer_key, **outer)
+    last = fitted(data, chosen.strength, epochs=chosen.epochs, key=outer_key, **outer)
     compilations = last.compilations + sum(result.compilations for done in fits for result in done)
     return AnchorSelection(chosen.strength, last, candidates, compilations)
-
-
-def _score(result: FitResult, data: Dataset, metric: Metric | None, rows: np.ndarray, key: jax.Array) -> float:
-    """Return the metric of a fit's best weights on held-out rows, or their validation loss without a metric."""
-    if metric is None:
-        return float(result.history[result.best_epoch - 1]["validation_loss"])
-    return evaluate(result.pipeline, data, {"metric": metric}, key=key, rows=rows)["metric"]
 
 
 def _compared(

@@ -116,6 +116,8 @@ def loss_of(loss: Loss, data: dict[str, Array]) -> Float[Array, ""]:
     """
     try:
         value = loss(data)
+    except MissingKeyError:
+        raise
     except KeyError as error:
         if not error.args or error.args[0] in data:
             raise
