@@ -48,7 +48,7 @@ def test_missing_distribution_is_named_with_its_version(pipeline, tmp_path):
 
     edit(tmp_path, pretend)
     with pytest.raises(
-        StorageError, match="uses 'SoftDocking' of diffbio-dock 0.3.1; it is not installed: pip install"
+        StorageError, match=r"uses 'SoftDocking' of diffbio-dock 0\.3\.1; it is not installed: pip install"
     ):
         load(tmp_path)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from diffbio.cli import listing, running
 from diffbio.core.errors import DiffbioError
@@ -54,7 +55,7 @@ def main() -> None:
         make_app()()
     except DiffbioError as error:
         console = Console(stderr=True)
-        console.print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True, markup=True)
+        console.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         for note in getattr(error, "__notes__", ()):
             console.print(f"  {note}", highlight=False, markup=False)
         sys.exit(1)

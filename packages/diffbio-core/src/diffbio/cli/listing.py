@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from diffbio.core.registry import registry
@@ -24,12 +25,12 @@ def operators() -> None:
             if entry.distribution == distribution:
                 declared = entry.declaration
                 keys = f"{', '.join(declared.reads)} -> {', '.join(declared.writes)}"
-                table.add_row(f"  {name}", f"{declared.summary}\n[dim]{keys}[/]")
+                table.add_row(f"  {name}", f"{escape(declared.summary)}\n[dim]{escape(keys)}[/]")
         console.print(table)
     if not found.operators:
         console.print("No plugin brings operators yet; for single-cell analysis: pip install diffbio-singlecell")
     for problem in [*map(str, found.broken), *found.clashes]:
-        Console(stderr=True).print(f"[yellow]warning:[/] {problem}", soft_wrap=True)
+        Console(stderr=True).print(f"[yellow]warning:[/] {escape(problem)}", soft_wrap=True)
 
 
 def show(name: Annotated[str, typer.Argument(help="The operator's name, as in `diffbio operators`.")]) -> None:
@@ -46,7 +47,7 @@ def show(name: Annotated[str, typer.Argument(help="The operator's name, as in `d
     config = config_class_of(operator)
     console = Console()
     console.print(f"[bold]{operator.__name__}[/]  {operator.__module__}\n")
-    console.print((inspect.getdoc(operator) or "").strip() + "\n", markup=False, highlight=False)
+    console.print((inspect.getdoc(operator) or "").strip() + "\n", markup=False, highlight=False, soft_wrap=True)
     keys = Table(box=None, header_style="bold", pad_edge=False)
     for column in ("", "key", "shape", "dtype"):
         keys.add_column(column)

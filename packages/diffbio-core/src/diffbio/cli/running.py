@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,14 +10,14 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from diffbio.core.errors import ConfigError, DataError, RegistryError, listed
+from diffbio.core.errors import ConfigError, DataError, MissingExtraError, RegistryError, listed
 from diffbio.core.registry import Registered, registry
 
 _Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
 
 
 def fit_command(
-    recipe: Annotated[Path, typer.Argument(help="A recipe: TOML with steps, data and training.")],
+    recipe: Annotated[str, typer.Argument(help="A recipe: a TOML file, or the name of a registered one.")],
     data: Annotated[Path, typer.Argument(help="The file or folder to train on, such as cells.h5ad.")],
     out: Annotated[Path, typer.Option(help="The folder to write the run to.")],
     seed: _Seed = 0,
@@ -31,7 +30,8 @@ def fit_command(
     from diffbio.training import data_options, prepare
 
     console = Console()
-    wanted = Recipe.read(recipe)
+    named = recipe in registry().recipes and not Path(recipe).exists()
+    wanted = registry().load("recipes", recipe)() if named else Recipe.read(recipe)
     dataset = read_dataset(data, data_options(wanted))
     pipeline, plan, loss, key = prepare(wanted, dataset, key=jax.random.key(seed))
     console.print(pipeline.describe(), highlight=False, markup=False, soft_wrap=True)
@@ -44,11 +44,13 @@ def fit_command(
         result = plan.fit(pipeline, dataset, loss, key=key)
     out.mkdir(parents=True, exist_ok=True)
     save(result.pipeline, out, metadata=dataset.metadata, recipe=wanted)
-    shutil.copyfile(recipe, out / "recipe.toml")
     result.history.to_csv(out / "history.csv")
-    result.history.plot(out / "training.png")
+    try:
+        result.history.plot(out / "training.png")
+    except MissingExtraError as error:
+        console.print(f"no training.png: {error}", markup=False)
     console.print(result.history.table())
-    console.print(f"best epoch {result.best_epoch}; the run is in {out}")
+    console.print(f"best epoch {result.best_epoch}; the run is in {out}", markup=False)
 
 
 def apply_command(
@@ -79,12 +81,12 @@ def apply_command(
     if not everything:
         results = _without_intermediates(pipeline, dataset.take(np.arange(1)), results)
     write(out, dataset, results, metadata={**metadata, "recipe": saved["recipe"]})
-    console.print(f"{len(dataset)} rows, {listed(results)}: {out}")
+    console.print(f"{len(dataset)} rows, {listed(results)}: {out}", markup=False)
     for found in registry().plots.values():
         for name, figure in found.declaration.load()(dataset, results, metadata).items():
             path = out.with_name(f"{out.stem}_{name}.png")
             figure.savefig(path, dpi=150)
-            console.print(f"figure: {path}")
+            console.print(f"figure: {path}", markup=False)
 
 
 def _without_intermediates(pipeline: Any, row: Mapping[str, Any], results: Mapping[str, Any]) -> dict[str, Any]:

@@ -95,7 +95,7 @@ class Plugin:
         readers: Functions from files to datasets.
         writers: Functions from results to files.
         losses: Pure functions of the data dict.
-        recipes: Recipe files; the target is a function that returns the path.
+        recipes: Functions that return a `Recipe`, for `diffbio fit NAME`.
         plots: Functions `(dataset, results, metadata) -> {name: Figure}` whose figures `diffbio apply` writes.
         commands: Functions that become subcommands of `diffbio`.
     """

@@ -47,7 +47,7 @@ def save(
     Raises:
         StorageError: `metadata` can't be written as JSON.
     """
-    from safetensors.numpy import save_file  # imported when used: listing operators needs no files
+    from safetensors.numpy import save as to_bytes  # imported when used: listing operators needs no files
 
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
@@ -63,7 +63,7 @@ def save(
         text = json.dumps(description, indent=2)
     except TypeError as error:
         raise StorageError(f"the metadata can't be written as JSON: {error}") from error
-    save_file({path: _to_numpy(value) for path, value in _arrays(pipeline)}, directory / _WEIGHTS)
+    (directory / _WEIGHTS).write_bytes(to_bytes({path: _to_numpy(value) for path, value in _arrays(pipeline)}))
     (directory / _RECIPE).write_text(text + "\n", encoding="utf-8")
 
 

@@ -7,7 +7,7 @@ import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from diffbio.core.errors import ConfigError
+from diffbio.core.errors import ConfigError, MissingExtraError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -97,10 +97,14 @@ class History:
 
         Raises:
             ConfigError: There is no epoch to draw.
+            MissingExtraError: matplotlib is not installed.
         """
         if not self.records:
             raise ConfigError("this history has no epoch to plot")
-        from matplotlib.figure import Figure
+        try:
+            from matplotlib.figure import Figure
+        except ImportError as error:
+            raise MissingExtraError('figures need matplotlib: pip install "diffbio-core[plots]"') from error
 
         columns = self.columns()
         panels = [panel for panel, drawn in _PANELS if any(map(drawn, columns))]

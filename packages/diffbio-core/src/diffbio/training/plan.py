@@ -10,6 +10,7 @@ import optax
 from annotated_types import Ge, Gt, Lt
 
 from diffbio.core import OperatorConfig, Pipeline
+from diffbio.core.errors import ConfigError
 from diffbio.training.data import Dataset
 from diffbio.training.loop import FitResult, fit
 from diffbio.training.schedules import temperature_schedule
@@ -65,6 +66,19 @@ class TrainingPlan(OperatorConfig):
     anchor_splits: Annotated[int, Ge(1)] = 3
     anchor_standard_errors: Annotated[float, Ge(0)] = 1.0
     stratify: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check each field, then that they do not contradict each other.
+
+        Raises:
+            ConfigError: Both `trainable` and `anchored` are given.
+        """
+        super().__post_init__()
+        if self.anchored and self.trainable is not None:
+            raise ConfigError(
+                "TrainingPlan has both trainable and anchored; with anchored, the stages that are not named learn "
+                "freely: leave trainable out"
+            )
 
     def fit(self, pipeline: Pipeline, data: Dataset, loss: Loss, *, key: jax.Array, progress: bool = True) -> FitResult:
         """Train a pipeline that has been initialized.

@@ -49,6 +49,7 @@ def top_k_mask(x: ArrayLike, k: int, axis: int = -1, *, softness: ArrayLike = 0.
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(2,))
+@functools.partial(jax.jit, static_argnums=2)  # called eagerly, the loop below would compile at each call
 def _excess(x: Array, softness: Array, k: int) -> Array:
     """Return (x - b) / softness for the b at which the mask sums to k, found by bisection.
 

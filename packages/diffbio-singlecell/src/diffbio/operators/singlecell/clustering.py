@@ -39,14 +39,15 @@ class SoftClusteringConfig(OperatorConfig):
         temperature: The softness tau, in units of squared distance between embeddings. Two centroids
             share a cell whose squared distances to them differ by less than about tau.
         n_iterations: Steps of expectation-maximization in each call. With 0 the centroids stay as they are, and each
-            cell is assigned by itself: so new cells are mapped to known clusters.
+            cell is assigned by itself: so new cells are mapped to known clusters, and the whole gradient reaches the
+            centroids. Each step forgets more of where the centroids were.
         learnable_temperature: Whether gradient descent changes the temperature.
     """
 
     n_clusters: Annotated[int, Ge(1)]
     n_features: Annotated[int, Ge(1)]
     temperature: Annotated[float, Gt(0)] = 1.0
-    n_iterations: Annotated[int, Ge(0)] = 10
+    n_iterations: Annotated[int, Ge(0)] = 0
     learnable_temperature: bool = False
 
 

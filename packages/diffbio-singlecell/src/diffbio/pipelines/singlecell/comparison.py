@@ -81,7 +81,9 @@ def train_both(recipe: Recipe, data: Dataset, *, seed: int, held_out: float) -> 
     selection = plan.select(start, training, loss, key=key, progress=False)
     alone = next(candidate for candidate in selection.candidates if candidate.strength is None)
     free = tuple(name for name in start.names if name not in plan.anchored and name in _learning(start))
-    frozen_plan = dataclasses.replace(plan, trainable=free, epochs=alone.epochs, validation=0.0, patience=None)
+    frozen_plan = dataclasses.replace(
+        plan, trainable=free, anchored=(), epochs=alone.epochs, validation=0.0, patience=None
+    )
     frozen = frozen_plan.fit(start, training, loss, key=key, progress=False)
     return Trained(cells, start, frozen, selection.fit, selection.strength)
 

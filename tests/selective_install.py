@@ -1,0 +1,165 @@
+"""Each package as its users get it: the wheel of core alone, then core and one plugin, in a clean environment.
+
+    python tests/selective_install.py [--without-tests]
+
+Builds the wheels, makes one virtual environment, and then, for core and for each plugin in turn: installs the wheel
+by its metadata, lists what it brings, runs its own tests there, and takes it away again, upon which core is as before.
+Needs uv (which comes with hatch) and the package index. Exit status 1 if anything fails.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+CORE = ROOT / "packages" / "diffbio-core"
+PLUGINS = sorted(path for path in ROOT.glob("packages/*") if path != CORE)
+
+ALONE = """
+import importlib.metadata, sys
+from pathlib import Path
+import diffbio
+from diffbio.core import Pipeline, soft_ops
+from diffbio.core.registry import registry
+
+site = Path(sys.prefix).resolve()
+assert getattr(diffbio, "__file__", None) is None, "diffbio is no namespace here"
+assert all(Path(path).resolve().is_relative_to(site) for path in diffbio.__path__), list(diffbio.__path__)
+assert not registry().broken, registry().broken
+print(*registry().operators)
+"""
+"""Fails unless all of diffbio is that of the environment; prints the operators that are registered."""
+
+
+class FailedStepError(Exception):
+    """A step did not do what it should; the message says what was seen."""
+
+
+class Environment:
+    """A virtual environment, and the steps that are taken in it."""
+
+    def __init__(self, folder: Path, uv: str) -> None:
+        self.uv, self.python, self.folder = uv, folder / "venv" / "bin" / "python", folder
+        self.failed = False
+        # nothing of the shell that calls may leak in; bytecode is compiled once instead of at each start
+        kept = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "VIRTUAL_ENV")}
+        self.variables = {**kept, "UV_COMPILE_BYTECODE": "1", "COLUMNS": "120"}
+        self.call(uv, "venv", "--quiet", "--python", sys.executable, str(folder / "venv"))
+
+    def pip(self, command: str, *arguments: str) -> None:
+        """Run `uv pip` in the environment."""
+        self.call(self.uv, "pip", command, "--python", str(self.python), "--quiet", *arguments)
+
+    def install(self, wheels: Path, requirement: str) -> None:
+        """Install a wheel by its name, so that its metadata decides what comes with it."""
+        self.pip("install", "--find-links", str(wheels), "-c", str(ROOT / "constraints.txt"), requirement)
+
+    def operators(self) -> set[str]:
+        """Return the names of the operators that are registered."""
+        return set(self.call(str(self.python), "-c", ALONE).split())
+
+    def listing(self) -> str:
+        """Return what `diffbio operators` prints."""
+        return self.call(str(self.python.parent / "diffbio"), "operators")
+
+    def tests(self, package: Path) -> str:
+        """Run a package's own tests, and return pytest's last line."""
+        settings = ["-c", str(ROOT / "pyproject.toml"), "--rootdir", str(package), "-p", "no:cacheprovider", "-q"]
+        printed = self.call(str(self.python), "-m", "pytest", *settings, str(package / "tests"))
+        return printed.strip().splitlines()[-1]
+
+    def step(self, title: str, action: Callable[[], str | None]) -> bool:
+        """Take a step, print its line of the summary, and return whether it went well."""
+        start = time.perf_counter()
+        try:
+            said, mark = action() or "", "ok"
+        except FailedStepError as failure:
+            said, mark, self.failed = str(failure), "FAILED", True
+        print(f"{mark:6} {time.perf_counter() - start:6.1f} s  {title}{': ' if said else ''}{said}", flush=True)
+        return mark == "ok"
+
+    def call(self, *command: str) -> str:
+        """Run a command, away from the source tree, and return what it prints."""
+        result = subprocess.run(
+            command, capture_output=True, text=True, check=False, env=self.variables, cwd=self.folder
+        )
+        if result.returncode:
+            said = "\n".join((result.stdout + result.stderr).strip().splitlines()[-40:])
+            raise FailedStepError(f"{Path(command[0]).name} {command[1]} exits {result.returncode}\n{said}")
+        return result.stdout
+
+
+def main() -> int:
+    """Take all steps, and return the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--without-tests", action="store_true", help="install and list, but run no package's tests")
+    tests = not parser.parse_args().without_tests
+    uv = shutil.which("uv") or str(ROOT / ".venv" / "bin" / "uv")
+    with tempfile.TemporaryDirectory() as name:
+        environment, wheels = Environment(Path(name), uv), Path(name) / "wheels"
+        if environment.step("wheels are built", lambda: build(environment, wheels)):
+            check_core(environment, wheels, tests=tests)
+            for plugin in PLUGINS:
+                check_plugin(environment, plugin, wheels, tests=tests)
+    print("each package works with core alone" if not environment.failed else "something fails: see above")
+    return int(environment.failed)
+
+
+def check_core(environment: Environment, wheels: Path, *, tests: bool) -> None:
+    """Install core by itself, and see that it works."""
+    if environment.step("diffbio-core installs", lambda: environment.install(wheels, "diffbio-core[test]")):
+        environment.step("core alone brings no operators", lambda: core_alone(environment))
+        if tests:
+            environment.step("diffbio-core's tests pass", lambda: environment.tests(CORE))
+
+
+def check_plugin(environment: Environment, plugin: Path, wheels: Path, *, tests: bool) -> None:
+    """Install a plugin beside core, see that it works, and take it away."""
+    name = plugin.name
+    if environment.step(f"{name} installs", lambda: environment.install(wheels, f"{name}[test]")):
+        environment.step(f"{name} lists its operators", lambda: listed(environment, name))
+        if tests:
+            environment.step(f"{name}'s tests pass", lambda: environment.tests(plugin))
+        environment.step(f"{name} goes", lambda: environment.pip("uninstall", name))
+        environment.step("core is as before", lambda: core_alone(environment))
+
+
+def build(environment: Environment, wheels: Path) -> str:
+    """Build the wheel of every package."""
+    options = ["--quiet", "--python", sys.executable, "--wheel", "--out-dir", str(wheels)]
+    for package in (CORE, *PLUGINS):
+        environment.call(environment.uv, "build", *options, str(package))
+    sizes = sorted((path.name, path.stat().st_size) for path in wheels.glob("*.whl"))
+    return ", ".join(f"{name} {size / 1024:.0f} kB" for name, size in sizes)
+
+
+def core_alone(environment: Environment) -> str:
+    """Check that nothing is registered, and that the listing says what to install."""
+    found = environment.operators()
+    if found:
+        raise FailedStepError(f"there are {sorted(found)}")
+    if "No plugin brings operators" not in (printed := environment.listing()):
+        raise FailedStepError(f"diffbio operators says {printed!r}")
+    return ""
+
+
+def listed(environment: Environment, name: str) -> str:
+    """Check that the registered operators are those of one distribution, and that the listing has them."""
+    found, printed = environment.operators(), environment.listing()
+    absent = [operator for operator in found if operator not in printed]
+    others = [other.name for other in PLUGINS if other.name != name and other.name in printed]
+    if not found or absent or others or name not in printed:
+        raise FailedStepError(f"registered {sorted(found)}, not listed {absent}, other distributions {others}")
+    return f"{len(found)} operators"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
