@@ -1,7 +1,7 @@
 """100,000 cells through a trainable pipeline, from memory and from disk, beside scanpy and scikit-learn.
 
 Each way runs in a process of its own, whose whole CPU time and peak memory count: imports, reading, initialization
-(which diffbio does on 20,000 of the cells, scanpy on all), one epoch in minibatches, and the accuracy on held-out cells.
+(which diffbio does on 20,000 of the cells, scanpy on all), one epoch in minibatches, the accuracy on held-out cells.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -44,6 +45,8 @@ def fit_command(
         result = plan.fit(pipeline, dataset, loss, key=key)
     out.mkdir(parents=True, exist_ok=True)
     save(result.pipeline, out, metadata=dataset.metadata, recipe=wanted)
+    if not named:
+        shutil.copyfile(recipe, out / "recipe.toml")
     result.history.to_csv(out / "history.csv")
     try:
         result.history.plot(out / "training.png")

@@ -122,7 +122,7 @@ def diffbio_plugin() -> Plugin:
             Declaration(
                 name="annotation",
                 target="diffbio.plots.singlecell:annotation_figures",
-                summary="The embedding coloured by cell type, and the confusion matrix.",
+                summary="The embedding by predicted cell type; the confusion matrix where cells are labelled.",
             ),
         ),
         commands=(

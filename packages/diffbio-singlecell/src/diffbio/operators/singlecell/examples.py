@@ -25,7 +25,7 @@ def soft_kmeans_clustering() -> Example:
     random = np.random.default_rng(0)
     groups = np.repeat([[0.0, 0.0, 0.0], [3.0, 0.0, 1.0], [0.0, 3.0, -1.0]], 5, axis=0)
     embeddings = (groups + random.normal(size=groups.shape)).astype(np.float32)
-    config = SoftClusteringConfig(n_clusters=3, n_features=3, learnable_temperature=True)
+    config = SoftClusteringConfig(n_clusters=3, n_features=3, n_iterations=10, learnable_temperature=True)
     operator = SoftKMeansClustering(config, rngs=nnx.Rngs(0))
     operator.initialize(jnp.asarray(embeddings), key=jax.random.key(0))
     start = np.asarray(operator.centroids[...])
