@@ -73,3 +73,10 @@ def test_weights_of_another_shape_are_named(pipeline, tmp_path):
     edit(tmp_path, widen)
     with pytest.raises(StorageError, match=r"the saved steps.0.steps.0.*has shape \(3"):
         load(tmp_path)
+
+
+def test_shared_parameters_are_refused(tmp_path):
+    project = Project(ProjectConfig(n_genes=2), rngs=nnx.Rngs(0))
+    again = project.reads(counts="embeddings").writes(embeddings="z")
+    with pytest.raises(StorageError, match="'project', 'project_2' share their parameters"):
+        save(Pipeline(project, again), tmp_path)

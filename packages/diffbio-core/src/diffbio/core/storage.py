@@ -45,10 +45,11 @@ def save(
         recipe: Whose `data` and `training` tables to keep with it.
 
     Raises:
-        StorageError: `metadata` can't be written as JSON.
+        StorageError: `metadata` can't be written as JSON, or two steps share parameters.
     """
     from safetensors.numpy import save as to_bytes  # imported when used: listing operators needs no files
 
+    _refuse_shared(pipeline)
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     steps = pipeline.to_recipe()
@@ -123,11 +124,24 @@ def _variables(state: Any) -> Iterator[tuple[str, nnx.Variable[Any]]]:
         yield ".".join(map(str, path)), leaf
 
 
-def _arrays(pipeline: Pipeline) -> Iterator[tuple[str, Any]]:
-    for path, leaf in _variables(nnx.state(pipeline)):
+def _arrays(module: nnx.Module) -> Iterator[tuple[str, Any]]:
+    for path, leaf in _variables(nnx.state(module)):
         value = leaf.get_value()
         if value is not None:
             yield path, value
+
+
+def _refuse_shared(pipeline: Pipeline) -> None:
+    """Raise if two steps hold the same arrays: a recipe has no words for that."""
+    together = sum(path.startswith("steps.") for path, _ in _arrays(pipeline))
+    if together < sum(1 for step in pipeline.steps for _ in _arrays(step)):
+        raise StorageError(
+            f"two of the steps {listed(pipeline.names)} share their parameters, which a saved pipeline can't say: "
+            "make each step an operator of its own before saving"
+        )
+    for step in pipeline.steps:
+        if isinstance(step, Pipeline):
+            _refuse_shared(step)
 
 
 def _is_key(value: Any) -> bool:

@@ -112,7 +112,7 @@ class History:
         figure = Figure(figsize=(4.4 * width, 3.0 * rows), layout="constrained")
         for axis, panel in zip(figure.subplots(rows, width, squeeze=False).flat, panels, strict=True):
             panel(axis, columns)
-            _finish(axis, self.best_epoch)
+            _finish(axis, self.best_epoch if "validation_loss" in columns else None)
         if path is not None:
             figure.savefig(path, dpi=160)
         return figure
