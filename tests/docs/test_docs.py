@@ -1,11 +1,15 @@
-"""Every page of the project: its Python runs, its links and images lead somewhere.
+"""Every page of the project: its Python runs and prints what it says, its links and images lead somewhere.
 
-The ```python blocks of one page run in order in one namespace, in an empty folder. A block that can't run here says
+The ```python blocks of one page run in order in one module, in an empty folder. A ```text block right below one is
+what it prints. A block that can't run here says
 why, in a comment right above it: `<!-- not run: needs a cluster -->`.
 """
 
 import doctest
+import itertools
 import re
+import sys
+import types
 import urllib.parse
 from pathlib import Path
 from typing import NamedTuple
@@ -29,6 +33,11 @@ class Block(NamedTuple):
     language: str
     text: str
     not_run: str | None
+
+    @property
+    def end(self) -> int:
+        """The line of the closing fence."""
+        return self.line + len(self.text.splitlines()) + 1
 
 
 def blocks_of(page: str) -> tuple[list[Block], str]:
@@ -93,19 +102,24 @@ of_each_page = pytest.mark.parametrize("path", PAGES, ids=lambda path: path.rela
 
 
 @of_each_page
-def test_the_python_of_a_page_runs(path, tmp_path, monkeypatch):
+@pytest.mark.filterwarnings("ignore")
+def test_the_python_of_a_page_runs_and_prints_what_it_says(path, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MPLBACKEND", "agg")
     blocks, _ = blocks_of(path.read_text(encoding="utf-8"))
-    python = [block for block in blocks if block.language in ("python", "py")]
     name = path.relative_to(ROOT).as_posix()
-    namespace: dict = {"__name__": "__page__"}
-    for block in python:
-        if block.not_run is None:
-            run(block, name, namespace)
-        else:
+    page = types.ModuleType("docs_page")  # a module, so that operators that the page defines can be found again
+    monkeypatch.setitem(sys.modules, page.__name__, page)
+    for block, following in itertools.zip_longest(blocks, blocks[1:]):
+        if block.language not in ("python", "py"):
+            continue
+        if block.not_run is not None:
             compile(block.text, name, "exec")  # it is Python all the same
-            print(f"{name}:{block.line} is not run: {block.not_run}")
+            continue
+        run(block, name, vars(page))
+        printed = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+        if following is not None and following.language == "text" and following.line <= block.end + 2:
+            assert printed == following.text.splitlines(), f"{name}:{following.line} is not what the block above prints"
 
 
 @of_each_page
