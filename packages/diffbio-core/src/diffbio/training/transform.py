@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import numpy as np
 from flax import nnx
@@ -36,12 +40,7 @@ def transform(
         batch_size = _ROWS_AT_ONCE if _acts_per_row(pipeline) else len(data)
     graphdef, state = nnx.split(pipeline)
     written = pipeline.contract.writes
-
-    @jax.jit
-    def apply(state: nnx.State, batch: dict[str, jax.Array], key: jax.Array | None) -> dict[str, jax.Array]:
-        result, _, _ = nnx.merge(graphdef, state).apply(batch, {}, None, key)
-        return {name: result[name] for name in written}
-
+    apply = _compiled(graphdef, written)
     parts = []
     for number, start in enumerate(range(0, len(data), batch_size)):
         rows = np.arange(start, min(start + batch_size, len(data)))
@@ -53,6 +52,20 @@ def transform(
     return {
         name: np.concatenate([part[name] for part in parts]) if name in per_row else parts[-1][name] for name in written
     }
+
+
+@functools.lru_cache(maxsize=64)
+def _compiled(
+    graphdef: nnx.GraphDef[Pipeline], written: tuple[str, ...]
+) -> Callable[[nnx.State, dict[str, Any], jax.Array | None], dict[str, jax.Array]]:
+    """Return the jitted pipeline of a structure: pipelines that differ in weights only compile once."""
+
+    @jax.jit
+    def apply(state: nnx.State, batch: dict[str, Any], key: jax.Array | None) -> dict[str, jax.Array]:
+        result, _, _ = nnx.merge(graphdef, state).apply(batch, {}, None, key)
+        return {name: result[name] for name in written}
+
+    return apply
 
 
 def _acts_per_row(pipeline: Pipeline) -> bool:

@@ -74,8 +74,7 @@ def train_both(recipe: Recipe, data: Dataset, *, seed: int, held_out: float) -> 
         seed: Decides the split, stratified by cell type, and everything random after it.
         held_out: The share of the cells to hold out, between 0 and 1.
     """
-    split_key, run_key = jax.random.split(jax.random.key(seed))
-    cells = split(data, fraction=held_out, key=split_key, stratify="labels")
+    cells, run_key = _split(data, seed, held_out)
     training = Subset(data, cells.train)
     start, plan, loss, key = prepare(recipe, training, key=run_key)
     selection = plan.select(start, training, loss, key=key, progress=False)
@@ -135,9 +134,14 @@ def interval(values: Sequence[float]) -> Interval:
     return Interval(float(np.mean(values)), float(half_width))
 
 
+def _split(data: Dataset, seed: int, held_out: float) -> tuple[Split, jax.Array]:
+    """Return the cells of a seed, the same for every model, and the key for what follows."""
+    split_key, run_key = jax.random.split(jax.random.key(seed))
+    return split(data, fraction=held_out, key=split_key, stratify="labels"), run_key
+
+
 def _logistic_regression(recipe: Recipe, data: Dataset, seed: int, held_out: float) -> Score:
-    split_key, _ = jax.random.split(jax.random.key(seed))
-    cells = split(data, fraction=held_out, key=split_key, stratify="labels")
+    cells, _ = _split(data, seed, held_out)
     arrays = data.take(np.arange(len(data)))
     expression, labels = arrays[recipe.data["key"]], arrays["labels"]
     model = make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=2000))
