@@ -95,7 +95,7 @@ def classify(logits: Float[Array, "*cells classes"], *, softness: ScalarLike = 1
         >>> classify(jnp.array([[0.0, 0.5, 0.2]]), softness=1e-3).tolist()
         [[0.0, 1.0, 0.0]]
     """
-    return soft_ops.argmax(logits, softness=softness)
+    return soft_ops.argmax(logits, axis=-1, softness=softness)
 
 
 class CellTypeClassifier(Operator[CellTypeClassifierConfig]):

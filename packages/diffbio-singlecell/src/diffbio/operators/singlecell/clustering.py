@@ -211,7 +211,7 @@ def _assigned(embeddings: Array, centroids: Array, softness: ArrayLike) -> Array
     cells, centres = embeddings - middle, centroids - middle
     products = jnp.matmul(cells, centres.T, precision=lax.Precision.HIGHEST)
     # the norm of the cell is the same for all clusters, so the softmax does without
-    return soft_ops.argmax(2 * products - jnp.sum(centres**2, axis=-1), softness=softness)
+    return soft_ops.argmax(2 * products - jnp.sum(centres**2, axis=-1), axis=-1, softness=softness)
 
 
 def _updated(embeddings: Array, centroids: Array, softness: ArrayLike) -> Array:
