@@ -9,5 +9,6 @@ BENCHMARKS = {
     "apply": "what the checked contract adds to an operator, eager and compiled",
     "fit": "compilations, cost of a step beside a hand-written loop, exactness of resuming",
     "scale": "100,000 cells x 2,000 genes, from memory and from disk, beside scanpy and scikit-learn",
+    "soft_ops": "CPU time and memory of soft_ops beside SoftJAX, value and gradient, over sizes",
     "singlecell": "CPU time of the single-cell algorithms beside scikit-learn, SciPy and scanpy, over sizes",
 }

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple, Self
 RESULTS = Path(__file__).parent / "results"
 
 _PACKAGES = ("diffbio-core", "diffbio-singlecell", "jax", "flax", "datarax", "optax", "numpy", "scipy", "anndata")
-_ALTERNATIVES = ("scanpy", "scikit-learn")
+_ALTERNATIVES = ("scanpy", "scikit-learn", "softjax")
 _BYTES_OF_MAXRSS = 1 if sys.platform == "darwin" else 1024
 
 

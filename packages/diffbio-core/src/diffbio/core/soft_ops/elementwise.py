@@ -19,12 +19,19 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from diffbio.core.soft_ops.modes import Mode, checked_mode, ramp_excess, step
-from diffbio.core.soft_ops.scaling import SoftBool, checked_softness, difference, in_compute_dtype, in_softness, keep
+from diffbio.core.soft_ops.scaling import (
+    SoftBool,
+    checked_softness,
+    difference,
+    in_compute_dtype,
+    in_softness,
+    keep,
+    known,
+)
 
 
 def sigmoidal(
@@ -58,17 +65,7 @@ def heaviside(
 ) -> SoftBool:
     """Return the step at 0: `sigmoidal` under the name that it has in jnp.
 
-    Args:
-        x: Any shape that broadcasts with `softness`.
-        softness: In the units of `x`, above 0.
-        mode: The step function, as in `sigmoidal`.
-        where: Mask that broadcasts with `x`; a masked entry gives 0 and has no gradient.
-
-    Returns:
-        Values in [0, 1]; -> jnp.heaviside(x, 0.5).
-
-    Raises:
-        ValueError: As in `sigmoidal`.
+    Arguments, values in [0, 1], limit jnp.heaviside(x, 0.5) and errors are those of `sigmoidal`.
 
     Example:
         >>> heaviside(jnp.array([-2.0, 0.0, 3.0]), mode="hard").tolist()
@@ -206,7 +203,7 @@ def clip(
         >>> clip(jnp.array([-jnp.inf, 0.0, 0.5, 9.0]), 0.0, 1.0, softness=0.25, mode="c0").tolist()
         [0.0, 0.125, 0.5, 1.0]
     """
-    if not any(isinstance(bound, Tracer) for bound in (a, b)) and np.any(np.asarray(a) > np.asarray(b)):
+    if known(a) and known(b) and np.any(np.asarray(a) > np.asarray(b)):
         raise ValueError(f"a is {a} and b is {b}; the lower bound a must not be above the upper bound b")
     return _relaxed(_held, jnp.clip, x, a, b, softness=softness, mode=mode, where=where)
 

@@ -8,7 +8,7 @@ pulls it below the largest. As softness -> 0 both are the hard answer; entries t
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 
 from diffbio.core.soft_ops.modes import Mode, checked_mode
 from diffbio.core.soft_ops.rows import Axis, Rows, Scale, rows_of
-from diffbio.core.soft_ops.scaling import SoftIndex, difference, in_softness, negative
+from diffbio.core.soft_ops.scaling import SoftIndex, difference, in_softness, negative, quotient
 from diffbio.core.soft_ops.simplex import log_simplex_weights, simplex_max, simplex_weights
 
 MaxMethod = Literal["auto", "logsumexp", "mean"]
@@ -180,7 +180,7 @@ def _below_top(rows: Rows, *, bounded: bool = True) -> Array:
     """Return (x - largest) / softness."""
     entries = rows.entries if rows.mask is None else jnp.where(rows.mask, rows.entries, _top(rows))
     distance = difference(entries, _top(rows))
-    return in_softness(distance, rows.softness) if bounded else distance / rows.softness
+    return in_softness(distance, rows.softness) if bounded else cast("Array", quotient(distance, rows.softness))
 
 
 def _first_largest(rows: Rows) -> Array:

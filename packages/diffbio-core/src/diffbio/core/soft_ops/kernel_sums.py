@@ -12,13 +12,13 @@ the blocks are then joined: no array of n x n, and few long steps instead of man
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from diffbio.core.soft_ops.scaling import difference
+from diffbio.core.soft_ops.scaling import difference, quotient
 
 _FAR = 800.0  # exp(-800) is 0 in float64 too
 
@@ -35,7 +35,7 @@ def gaps(entries: Float[Array, "... n"], softness: Float[Array, "... 1"]) -> Flo
 
     That of the first is 0. Distances are held where the kernel is 0 to the last bit, also those to infinity and NaN.
     """
-    distance = difference(entries[..., 1:], entries[..., :-1]) / softness
+    distance: Any = quotient(difference(entries[..., 1:], entries[..., :-1]), softness)
     distance = jnp.where(distance < _FAR, distance, _FAR)
     return jnp.concatenate([jnp.zeros_like(entries[..., :1]), distance], axis=-1)
 

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from diffbio.core.soft_ops.modes import Mode, checked_mode
-from diffbio.core.soft_ops.scaling import difference
+from diffbio.core.soft_ops.scaling import difference, quotient
 from diffbio.core.soft_ops.sorted_axis import mean_of_equal
 
 Mask = Bool[Array, "... n"] | None
@@ -48,10 +48,10 @@ def permutahedron_rank(
     places = jnp.broadcast_to(jnp.arange(1, entries.shape[-1] + 1, dtype=entries.dtype), entries.shape)
     if mode == "c0":
         blocks = _isotonic_blocks(entries / softness, places, counts, mode)
-        return _level(places, blocks) + _within(entries, blocks) / softness
+        return _level(places, blocks) + quotient(_within(entries, blocks), softness)
     logs = jnp.log(places)
     blocks = _isotonic_blocks(entries / softness, logs, counts, mode)
-    return jnp.exp(_log_level(logs, blocks) + _log_within(_from_start(entries, blocks) / softness, blocks))
+    return jnp.exp(_log_level(logs, blocks) + _log_within(quotient(_from_start(entries, blocks), softness), blocks))
 
 
 def permutahedron_sort(
@@ -72,8 +72,8 @@ def permutahedron_sort(
     places = jnp.broadcast_to(jnp.arange(entries.shape[-1], dtype=entries.dtype), entries.shape)
     blocks = _isotonic_blocks(places / softness, entries, counts, mode)
     if mode == "c0":
-        return _level(entries, blocks) + _within(places, blocks) / softness
-    return _log_level(entries, blocks) + _log_within(_from_start(places, blocks) / softness, blocks)
+        return _level(entries, blocks) + quotient(_within(places, blocks), softness)
+    return _log_level(entries, blocks) + _log_within(quotient(_from_start(places, blocks), softness), blocks)
 
 
 def _level(w: Array, blocks: Array) -> Array:

@@ -14,13 +14,15 @@ The weights are those of `simplex` for the mode. As softness -> 0 each row is on
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from diffbio.core.soft_ops.modes import Mode, checked_mode
 from diffbio.core.soft_ops.rows import Rows
-from diffbio.core.soft_ops.scaling import difference, in_softness
+from diffbio.core.soft_ops.scaling import difference, in_softness, quotient
 from diffbio.core.soft_ops.simplex import log_simplex_weights, simplex_weights
 from diffbio.core.soft_ops.sorted_axis import ascending_order, in_order, inverse_order
 from diffbio.core.soft_ops.threshold import counted
@@ -51,7 +53,7 @@ def neuralsort_weights(
     `distances` are those of `sum_of_distances`; the entries must be finite.
     """
     slopes = (2 * places + 1 - counted(rows))[..., :, None]
-    scores = (slopes * entries[..., None, :] - distances[..., None, :]) / rows.softness[..., None]
+    scores: Any = quotient(slopes * entries[..., None, :] - distances[..., None, :], rows.softness[..., None])
     return _weights(scores, rows, mode, log=log)
 
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float
 
-from diffbio.core.soft_ops.scaling import as_float, in_compute_dtype
+from diffbio.core.soft_ops.scaling import as_float, in_compute_dtype, quotient
 
 
 def sqrt(x: ArrayLike) -> Float[Array, "..."]:
@@ -105,7 +105,7 @@ def div(x: ArrayLike, y: ArrayLike) -> Float[Array, "..."]:
     """
     x, y = jnp.asarray(x), jnp.asarray(y)
     dtype = jnp.result_type(x, y, 0.0)
-    return _divide(x.astype(dtype), y.astype(dtype))
+    return quotient(x.astype(dtype), y.astype(dtype))
 
 
 def norm(
@@ -148,18 +148,3 @@ def _flat_at(
 ) -> Float[Array, "..."]:
     """Return function(x), with derivatives 0 where `edge`; there the function is differentiated at `inside`."""
     return jnp.where(edge, function(jax.lax.stop_gradient(x)), function(jnp.where(edge, inside, x)))
-
-
-@jax.custom_jvp
-def _divide(x: Float[Array, "..."], y: Float[Array, "..."]) -> Float[Array, "..."]:
-    return x / y
-
-
-@_divide.defjvp
-def _divide_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
-    """Differentiate by the quotient itself: the usual rule squares `y`; that underflows, and 0 / 1e-20 gets NaN."""
-    (x, y), (dx, dy) = primals, tangents
-    quotient = _divide(x, y)
-    edge = jnp.isinf(1 / y)
-    moved = dx - jnp.where(jnp.isfinite(quotient), quotient, 0) * dy
-    return quotient, jnp.where(edge, 0, moved / jnp.where(edge, 1, y))

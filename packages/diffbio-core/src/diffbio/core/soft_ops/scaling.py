@@ -21,6 +21,7 @@ SoftBool = Float[Array, "..."]
 SoftIndex = Float[Array, "... n"]
 """A distribution over the n candidates of an index, on the last axis; the hard index is one-hot."""
 
+_LEAST = 1e-30  # of a softness: 1 / softness and bounded distances over it are finite
 _FAR = 1e4  # in units of the softness: beyond it every mode has reached its limit to the last bit
 
 
@@ -40,6 +41,24 @@ def known(value: ArrayLike) -> bool:
     return not isinstance(value, Tracer)
 
 
+@jax.custom_jvp
+def quotient(x: Float[Array, "..."], y: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Return x / y, with derivative 0 where `y` is 0 and, in `y`, where the quotient is infinite.
+
+    The usual rule divides by the square of `y`, which underflows already at 1e-20.
+    """
+    return x / y
+
+
+@quotient.defjvp
+def _quotient_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+    (x, y), (dx, dy) = primals, tangents
+    ratio: Any = quotient(x, y)
+    edge = jnp.isinf(1 / y)
+    moved = dx - jnp.where(jnp.isfinite(ratio), ratio, 0) * dy
+    return ratio, jnp.where(edge, 0, moved / jnp.where(edge, 1, y))
+
+
 def checked_softness(softness: ArrayLike, dtype: Any) -> Float[Array, "..."]:
     """Return the softness as a positive array of `dtype`.
 
@@ -48,15 +67,15 @@ def checked_softness(softness: ArrayLike, dtype: Any) -> Float[Array, "..."]:
         dtype: The dtype to compute in.
 
     Returns:
-        The softness. Inside a transformation its value can't be checked; there, a value that is not above 0 counts
-        as the smallest positive float, so that the answer is the hard one and nothing becomes NaN.
+        The softness, at least 1e-30. Inside a transformation its value can't be checked; there, a value that is not
+        above 0 counts as that, so that the answer is the hard one and nothing becomes NaN.
 
     Raises:
         ValueError: It is known not to be above 0.
     """
     if known(softness) and not np.all(np.asarray(softness) > 0):
         raise ValueError(f"softness is {softness}; it must be above 0 (mode='hard' gives the hard answer)")
-    return jnp.maximum(jnp.asarray(softness, dtype), jnp.finfo(dtype).tiny)
+    return jnp.maximum(jnp.asarray(softness, dtype), _LEAST)
 
 
 def in_softness(x: Float[Array, "..."], softness: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -66,7 +85,8 @@ def in_softness(x: Float[Array, "..."], softness: Float[Array, "..."]) -> Float[
     """
     bound = jax.lax.stop_gradient(_FAR * softness)
     held = jnp.where(jnp.abs(x) < bound, x, jnp.sign(jax.lax.stop_gradient(x)) * bound)
-    return held / softness
+    ratio: Any = quotient(held, softness)
+    return ratio
 
 
 def difference(x: Float[Array, "..."], y: Float[Array, "..."]) -> Float[Array, "..."]:
