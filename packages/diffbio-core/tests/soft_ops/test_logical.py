@@ -94,8 +94,7 @@ def test_derivatives_are_right(norm):
     with jax.enable_x64(True):
         given = np.array([0.2, 0.55, 0.85]), np.array([0.7, 0.4, 0.1])
         both = jax.jit(lambda x, y: pairwise(x, y, norm) | reducing(x, norm=norm))
-        check_grads(both, given, order=2, modes=["fwd"])
-        check_grads(both, given, order=1, modes=["rev"])
+        check_grads(both, given, order=1)
 
 
 @every_norm

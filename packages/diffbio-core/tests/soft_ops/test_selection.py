@@ -149,7 +149,7 @@ def test_derivatives_are_right(x, weights):
         )
 
     with jax.enable_x64(True):
-        check_grads(jax.jit(results), (x.astype(float), weights.astype(float)), order=1, atol=1e-6, rtol=1e-6)
+        check_grads(jax.jit(results), (x.astype(float), weights.astype(float)), order=1, modes=["rev"])
 
 
 SELECTIONS = {

@@ -58,7 +58,8 @@ def top_k_mask(
         scale: The unit of `softness`: `absolute`, or `robust` for the robust spread of each row.
 
     Returns:
-        The shape of `x`; -> 1 for the k largest and 0 for the rest. The derivative in `k` is 1 in all.
+        The shape of `x`; -> 1 for the k largest and 0 for the rest. Its derivative in `k` sums to 1, and to 0 where a
+        gap is so wide that all steps are saturated.
 
     Raises:
         ValueError: `k` is known not to be between 0 and n; the softness is not above 0; an unknown mode or scale.
@@ -187,8 +188,8 @@ def _solve(
     up_to = _sum(x >= pivot, mask)
     closed = up_to <= target  # then the pivot, and what equals it, counts among the entries above
     below = jnp.where(_kept(x < pivot, mask), x, -jnp.inf).max(-1, keepdims=True, initial=-jnp.inf)
-    low, high, reach = _bracket(target, count, place, mode, x.dtype)
-    gap = jnp.where(closed, jnp.minimum(difference(pivot, below) / softness, 2 * reach), 0)
+    low, high = _bracket(target, count, place, mode, x.dtype)
+    gap = jnp.where(closed, in_softness(difference(pivot, below), softness), 0)
     low -= gap
     missing = jnp.where(closed, up_to, beyond) - target
 
@@ -221,16 +222,16 @@ def _solve(
     return pivot, jax.lax.while_loop(unfinished, newton, state)[1]
 
 
-def _bracket(target: Array, count: Array, place: Array, mode: Mode, dtype: Any) -> tuple[Array, Array, Array]:
-    """Return bounds of b around the pivot, and a gap between entries that is as good as infinite."""
+def _bracket(target: Array, count: Array, place: Array, mode: Mode, dtype: Any) -> tuple[Array, Array]:
+    """Return bounds of b around the pivot, in units of the softness."""
     if mode != "smooth":
         width = jnp.full(target.shape, SUPPORT[mode], dtype)
-        return -width, width, width + 1
+        return -width, width
     least = jnp.finfo(dtype).eps
     up = jnp.log(jnp.maximum(count, 1) / jnp.maximum(target - (place - 1), least)) + 1
     next_place = jnp.floor(target) + 1
     down = jnp.log(next_place / jnp.maximum(next_place - target, least)) + 1
-    return -down, up, jnp.maximum(up, down) + 20
+    return -down, up
 
 
 def _first_k_largest(rows: Rows, k: Array) -> Array:
