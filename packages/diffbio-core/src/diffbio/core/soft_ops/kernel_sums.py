@@ -70,7 +70,7 @@ def kernel_sums(gap: Float[Array, "... n"], c: Float[Array, "... n"], powers: in
 def _inclusive_moments(gap: Array, c: Array, powers: int) -> list[Array]:
     """Return the moments over each entry and all before it."""
     shape, n = c.shape, c.shape[-1]
-    length = max(1, math.isqrt(n))
+    length = math.isqrt(n) | 1  # odd: strides of a power of 2 share cache lines
     n_blocks = -(-n // length)
     padding = [(0, 0)] * (c.ndim - 1) + [(0, n_blocks * length - n)]
 
