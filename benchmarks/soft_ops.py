@@ -1,7 +1,8 @@
 """CPU time and memory of soft_ops, value and gradient, beside SoftJAX: growth with n, compilation, softness.
 
-SoftJAX offers several methods for most functions; each is run at the sizes where it takes less than about two
-seconds, and the figures compare with the fastest. It standardizes its input, as it does by default; both have
+SoftJAX offers several methods for most functions, and the figures compare with the fastest. A method that is many
+times slower than another at one size is not run at larger ones, nor one that needs more than 2 seconds or 2 GB there;
+compiling `sorting_network` takes 2 to 10 seconds. SoftJAX standardizes its input, as it does by default; both have
 softness 0.1. Its methods `ot` and `smooth_sort` are left out: they solve an optimization problem per call.
 """
 
@@ -29,16 +30,24 @@ K = 50
 SOFTNESS = 0.1
 REPEATS = 7
 _SECONDS_PER_MEASUREMENT = 0.02
+_SLOW = 1.0  # seconds; noise evens out within a longer call, which is not repeated
 _NOISE = 0.15  # of an exponent of growth between two sizes
 
 mpl.use("agg")
 
 
 class Rival(NamedTuple):
-    """A method of SoftJAX, and the largest n at which it takes less than about two seconds."""
+    """A method of SoftJAX, and the largest n at which it is run."""
 
     call: Callable[..., Any]
     most: int
+
+
+class Run(NamedTuple):
+    """A compiled function: what measures the CPU seconds of one call, and what XLA allocates for it."""
+
+    seconds: Callable[[], float]
+    temporary_bytes: int
 
 
 class Task(NamedTuple):
@@ -60,12 +69,13 @@ def _soft(function: Callable[..., Any], method: str, most: int, **options: Any) 
     return Rival(partial(function, softness=SOFTNESS, method=method, **options), most)
 
 
-def _order(function: Callable[..., Any]) -> dict[str, Rival]:
+def _order(function: Callable[..., Any], network: int) -> dict[str, Rival]:
     return {
         "fast_soft_sort": _soft(function, "fast_soft_sort", 131_072),
         "fast_soft_sort, c0": _soft(function, "fast_soft_sort", 131_072, mode="c0"),
         "softsort": _soft(function, "softsort", 1024),
         "neuralsort": _soft(function, "neuralsort", 1024),
+        "sorting_network": _soft(function, "sorting_network", network),
     }
 
 
@@ -74,20 +84,27 @@ def _quantile(function: Callable[..., Any]) -> dict[str, Rival]:
         "softsort": _soft(function, "softsort", SIZES[-1]),
         "fast_soft_sort": _soft(function, "fast_soft_sort", 16_384),
         "neuralsort": _soft(function, "neuralsort", 1024),
+        "sorting_network": _soft(function, "sorting_network", 16_384),
     }
 
 
+def _index(function: Callable[..., Any], most: int, **more: int) -> dict[str, Rival]:
+    methods = {"softsort": most, "neuralsort": 1024, "sorting_network": 128} | more
+    return {method: _soft(function, method, largest) for method, largest in methods.items()}
+
+
+_TOP_K_METHODS = {"softsort": SIZES[-1], "fast_soft_sort": 16_384, "neuralsort": 1024, "sorting_network": 16_384}
 _KL, _L2 = {"method": "permutahedron", "mode": "smooth"}, {"method": "permutahedron", "mode": "c0"}
 TASKS = {
     "sort": Task(
         _with_modes(soft_ops.sort, **{"permutahedron, KL": _KL, "permutahedron, L2": _L2}),
-        _order(softjax.sort) | {"sorting_network": _soft(softjax.sort, "sorting_network", 128)},
+        _order(softjax.sort, 131_072),
         ratio_limit=1.0,
         milliseconds_limit=6.0,
     ),
     "rank": Task(
         _with_modes(soft_ops.rank, **{"permutahedron, KL": _KL, "permutahedron, L2": _L2}),
-        _order(softjax.rank),
+        _order(softjax.rank, 128),
         ratio_limit=1.0,
         milliseconds_limit=20.0,
     ),
@@ -101,23 +118,16 @@ TASKS = {
         {name: lambda x, call=call: call(x, K).values for name, call in _with_modes(soft_ops.top_k).items()},
         {
             method: Rival(lambda x, method=method: softjax.top_k(x, K, softness=SOFTNESS, method=method)[0], most)
-            for method, most in (("softsort", 131_072), ("fast_soft_sort", 16_384), ("neuralsort", 1024))
+            for method, most in _TOP_K_METHODS.items()
         },
         ratio_limit=0.5,
     ),
     "top_k_mask": Task(
         {name: partial(call, k=K) for name, call in _with_modes(soft_ops.top_k_mask).items()}, {}, None, 2.0
     ),
-    "max": Task(_with_modes(soft_ops.max), {"softsort": _soft(softjax.max, "softsort", SIZES[-1])}),
-    "argmax": Task(_with_modes(soft_ops.argmax), {"softsort": _soft(softjax.argmax, "softsort", SIZES[-1])}),
-    "argsort": Task(
-        _with_modes(soft_ops.argsort),
-        {
-            "softsort": _soft(softjax.argsort, "softsort", 1024),
-            "neuralsort": _soft(softjax.argsort, "neuralsort", 1024),
-        },
-        sizes=(128, 1024),
-    ),
+    "max": Task(_with_modes(soft_ops.max), _index(softjax.max, SIZES[-1], fast_soft_sort=1024)),
+    "argmax": Task(_with_modes(soft_ops.argmax), _index(softjax.argmax, SIZES[-1])),
+    "argsort": Task(_with_modes(soft_ops.argsort), _index(softjax.argsort, 1024), sizes=(128, 1024)),
 }
 
 
@@ -126,9 +136,8 @@ def main() -> None:
     rows = {name: [_measured(task, n) for n in task.sizes] for name, task in TASKS.items()}
     batched = {name: _batched(task) for name, task in TASKS.items() if name != "argsort"}
     compiled = {name: _compile_seconds(task) for name, task in TASKS.items()}
-    memory = {name: _temporary_bytes(task) for name, task in TASKS.items() if name != "argsort"}
-    figures = list(_figures(rows, batched, compiled, memory))
-    details = {"rows": rows, "batched 64 x 1000": batched, "compile_cpu_seconds": compiled, "temporary_bytes": memory}
+    figures = list(_figures(rows, batched, compiled))
+    details = {"rows": rows, "batched 64 x 1000": batched, "compile_cpu_seconds": compiled}
     publish("soft_ops", figures, details)
     draw_growth(rows, RESULTS / "soft_ops.png")
 
@@ -139,39 +148,44 @@ def value_and_gradient(call: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _measured(task: Task, n: int) -> dict[str, Any]:
-    """Return the CPU seconds of each variant at one size, and of each method of SoftJAX that can do it."""
+    """Return CPU seconds and bytes of each variant at one size, and of each method of SoftJAX that can do it."""
     x = _normals(n)
     names = [name for name in task.ours if n <= BAR_SIZE or name in ("smooth", "permutahedron, L2")]
-    ours = [_timer(task.ours[name], x) for name in names]
-    theirs = {name: _timer(rival.call, x) for name, rival in task.theirs.items() if n <= rival.most}
-    seconds = interleaved([*ours, *theirs.values()], REPEATS)
+    ours = {name: _run(task.ours[name], x) for name in names}
+    theirs = {name: _run(rival.call, x) for name, rival in task.theirs.items() if n <= rival.most}
+    seconds = interleaved([run.seconds for run in (*ours.values(), *theirs.values())], REPEATS)
     return {
         "n": n,
-        "soft_ops": dict(zip(names, seconds, strict=False)),
-        "softjax": dict(zip(theirs, seconds[len(names) :], strict=True)),
+        "soft_ops": dict(zip(ours, seconds, strict=False)),
+        "softjax": dict(zip(theirs, seconds[len(ours) :], strict=True)),
+        "temporary_bytes": {
+            "soft_ops": {name: run.temporary_bytes for name, run in ours.items()},
+            "softjax": {name: run.temporary_bytes for name, run in theirs.items()},
+        },
     }
 
 
 def _batched(task: Task) -> dict[str, float]:
-    """Return the CPU seconds on 64 rows of 1,000, of the default and of SoftJAX's methods."""
+    """Return the CPU seconds on 64 rows of 1,000, of the default and of SoftJAX's methods that are not quadratic."""
     x = _normals(64, 1000)
     calls = {"soft_ops": task.ours["smooth"]}
     calls |= {name: rival.call for name, rival in task.theirs.items() if rival.most >= BAR_SIZE}
-    timers = [_timer(jax.vmap(call), x) for call in calls.values()]
-    return dict(zip(calls, interleaved(timers, REPEATS), strict=True))
+    runs = [_run(jax.vmap(call), x) for call in calls.values()]
+    return dict(zip(calls, interleaved([run.seconds for run in runs], REPEATS), strict=True))
 
 
-def _timer(call: Callable[..., Any], x: jax.Array) -> Callable[[], float]:
-    """Return a function that measures one call: the mean of as many as make a measurable time."""
+def _run(call: Callable[..., Any], x: jax.Array) -> Run:
+    """Return what measures the value and gradient of a function: the mean of as many calls as take a while."""
     run = value_and_gradient(call)
     jax.block_until_ready(run(x))
     once = cpu_seconds(lambda: jax.block_until_ready(run(x)))
     times = max(1, min(200, math.ceil(_SECONDS_PER_MEASUREMENT / max(once, 1e-6))))
 
-    def measure() -> float:
+    def seconds() -> float:
         return cpu_seconds(lambda: [jax.block_until_ready(run(x)) for _ in range(times)]) / times
 
-    return measure
+    memory = run.lower(x).compile().memory_analysis()  # of the program that is there: nothing is compiled again
+    return Run(seconds if once < _SLOW else lambda: once, memory.temp_size_in_bytes)
 
 
 def _compile_seconds(task: Task) -> float:
@@ -184,21 +198,16 @@ def _compile_seconds(task: Task) -> float:
     return first - second
 
 
-def _temporary_bytes(task: Task) -> dict[str, int]:
-    """Return what XLA allocates beside arguments and results, by n."""
-    found = {}
-    for n in (BAR_SIZE, SIZES[-1]):
-        compiled = value_and_gradient(task.ours["smooth"]).lower(jax.ShapeDtypeStruct((n,), jnp.float32)).compile()
-        found[str(n)] = compiled.memory_analysis().temp_size_in_bytes
-    return found
-
-
 def _recompilations() -> int:
     """Return how many programs are compiled when the softness of compiled functions changes."""
     x = _normals(128)
-    runs = [
-        jax.jit(lambda x, s, name=name: getattr(soft_ops, name)(x, softness=s)) for name in ("sort", "rank", "median")
-    ]
+    arguments = {"quantile": (0.95,), "top_k": (K,), "top_k_mask": (K,)}
+
+    def squares(x: jax.Array, softness: float, name: str) -> jax.Array:
+        result = getattr(soft_ops, name)(x, *arguments.get(name, ()), softness=softness)
+        return sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(result))
+
+    runs = [jax.jit(jax.value_and_grad(partial(squares, name=name))) for name in TASKS]
     for run in runs:
         jax.block_until_ready(run(x, 0.1))
     with Compilations() as compilations:
@@ -207,7 +216,7 @@ def _recompilations() -> int:
     return compilations.count()
 
 
-def _figures(rows: dict, batched: dict, compiled: dict, memory: dict) -> Iterator[Figure]:
+def _figures(rows: dict, batched: dict, compiled: dict) -> Iterator[Figure]:
     at_bar = {name: row for name, found in rows.items() for row in found if row["n"] == BAR_SIZE}
     for name, row in at_bar.items():
         task, ours = TASKS[name], row["soft_ops"]["smooth"]
@@ -234,16 +243,15 @@ def _figures(rows: dict, batched: dict, compiled: dict, memory: dict) -> Iterato
     steepest = max(growth, key=growth.get)
     what = f"exponent of time from n = {first:,} to {last:,}, the worst ({steepest}); n log n is {linearithmic:.2f}"
     yield Figure(what, growth[steepest], "", limit=linearithmic + _NOISE)
-    slopes = {
-        name: math.log(found[str(last)] / found[str(first)]) / math.log(last / first) for name, found in memory.items()
-    }
+    memory = {name: {row["n"]: row["temporary_bytes"]["soft_ops"]["smooth"] for row in rows[name]} for name in growth}
+    slopes = {name: math.log(found[last] / found[first]) / math.log(last / first) for name, found in memory.items()}
     steepest = max(slopes, key=slopes.get)
     yield Figure(
         f"exponent of temporary memory over the same range, the worst ({steepest})", slopes[steepest], "", 1.05
     )
-    hungriest = max(memory, key=lambda name: memory[name][str(last)])
+    hungriest = max(memory, key=lambda name: memory[name][last])
     what = f"temporary memory per entry at n = {last:,}, the most ({hungriest})"
-    yield Figure(what, memory[hungriest][str(last)] / last, "bytes")
+    yield Figure(what, memory[hungriest][last] / last, "bytes")
     yield Figure("compilations when a softness changes", _recompilations(), "", limit=0)
     yield Figure("largest relative difference to SoftJAX at softness 1e-6", _difference_in_the_limit(), "", limit=1e-5)
 
