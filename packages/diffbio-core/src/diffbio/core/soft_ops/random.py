@@ -19,7 +19,7 @@ from jaxtyping import Array, Float
 from diffbio.core.soft_ops.elementwise import heaviside
 from diffbio.core.soft_ops.extrema import argmax
 from diffbio.core.soft_ops.modes import Mode
-from diffbio.core.soft_ops.scaling import SoftBool, SoftIndex, as_float
+from diffbio.core.soft_ops.scaling import SoftBool, SoftIndex, as_float, in_compute_dtype
 from diffbio.core.soft_ops.selection import take
 from diffbio.core.soft_ops.sorting import argsort
 from diffbio.core.soft_ops.straight_through import st
@@ -64,11 +64,10 @@ def categorical(
         ((1000, 2), True)
     """
     logits = jnp.moveaxis(as_float(logits), axis, -1)
-    draws = logits.shape[:-1] if shape is None else shape
-    if jnp.broadcast_shapes(draws, logits.shape[:-1]) != draws:
-        raise ValueError(f"shape is {shape}; it must end like {logits.shape[:-1]}, the shape of the distributions")
-    noise = jax.random.gumbel(key, (*draws, logits.shape[-1]), logits.dtype)
-    return argmax(logits + noise, axis=-1, softness=softness, mode=mode)
+    draws = _shape_of_draws(shape, logits.shape[:-1])
+    wide = in_compute_dtype(logits)
+    noise = jax.random.gumbel(key, (*draws, logits.shape[-1]), wide.dtype)
+    return argmax(wide + noise, axis=-1, softness=softness, mode=mode).astype(logits.dtype)
 
 
 def bernoulli(
@@ -102,12 +101,13 @@ def bernoulli(
         0.3
     """
     p = as_float(p)
-    noise = jax.random.logistic(key, p.shape if shape is None else shape, p.dtype)
-    inside = (p > 0) & (p < 1)
-    safe = jnp.where(inside, p, 0.5)
+    wide = in_compute_dtype(p)
+    noise = jax.random.logistic(key, _shape_of_draws(shape, p.shape), wide.dtype)
+    inside = (wide > 0) & (wide < 1)
+    safe = jnp.where(inside, wide, 0.5)
     logit = jnp.log(safe) - jnp.log1p(-safe)
     drawn = heaviside(logit + noise, softness=softness, mode=mode)
-    return jnp.where(inside, drawn, p)
+    return jnp.where(inside, drawn, wide).astype(p.dtype)
 
 
 def choice(
@@ -159,8 +159,8 @@ def choice(
         count *= length
     if count > n:
         raise ValueError(f"shape {shape} asks for {count} draws without replacement, but a has {n} slices")
-    noise = jax.random.gumbel(key, (n,), logits.dtype)
-    drawn = top_k(logits + noise, count, softness=softness, mode=mode).indices
+    wide = in_compute_dtype(logits)
+    drawn = top_k(wide + jax.random.gumbel(key, (n,), wide.dtype), count, softness=softness, mode=mode).indices
     return take(a, drawn.reshape(*shape, n), axis=axis)
 
 
@@ -195,6 +195,19 @@ def permutation(
     x = as_float(x)
     noise = jax.random.uniform(key, (x.shape[axis],), jnp.promote_types(x.dtype, jnp.float32))
     return take(x, argsort(noise, softness=softness, mode=mode), axis=axis)
+
+
+def _shape_of_draws(shape: tuple[int, ...] | None, of_parameters: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the shape of the draws; that of the parameters must broadcast to it."""
+    if shape is None:
+        return of_parameters
+    ends = shape[len(shape) - len(of_parameters) :] if of_parameters else ()
+    fits = len(shape) >= len(of_parameters) and all(
+        one in (1, length) for one, length in zip(of_parameters, ends, strict=True)
+    )
+    if not fits:
+        raise ValueError(f"shape is {shape}; it must end like {of_parameters}, the shape of the parameters")
+    return shape
 
 
 categorical_st = st(categorical)

@@ -8,6 +8,7 @@ differentiated.
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar, cast
 
@@ -79,6 +80,9 @@ def grad_replace(function: Callable[..., T]) -> Callable[..., T]:
         value = function(*args, **kwargs, forward=True)
         return jax.tree.map(_with_gradient_of, value, function(*args, **kwargs, forward=False))
 
+    signature = inspect.signature(function)
+    shown = [parameter for name, parameter in signature.parameters.items() if name != "forward"]
+    vars(replaced)["__signature__"] = signature.replace(parameters=shown)
     return replaced
 
 
