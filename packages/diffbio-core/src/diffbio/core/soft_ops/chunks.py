@@ -23,6 +23,8 @@ def map_places(
         *places: What is known of each place.
     """
     n_places = places[0].shape[-1]
+    if places[0].size == 0:
+        return jnp.zeros(places[0].shape, entries.dtype)
     at_once = max(1, min(n_places, _MOST_PAIRS // max(1, entries.size)))
     in_front = [jnp.moveaxis(place, -1, 0)[..., None] for place in places]
 

@@ -53,7 +53,12 @@ def neuralsort_weights(
     `distances` are those of `sum_of_distances`; the entries must be finite.
     """
     slopes = (2 * places + 1 - counted(rows))[..., :, None]
-    scores: Any = quotient(slopes * entries[..., None, :] - distances[..., None, :], rows.softness[..., None])
+    # computed once, and not again by each program that uses them: a rounding away from their maximum, in units of a
+    # small softness, would be far below it
+    sums = jax.lax.optimization_barrier(slopes * entries[..., None, :] - distances[..., None, :])
+    counted_only = sums if rows.mask is None else jnp.where(rows.mask[..., None, :], sums, -jnp.inf)
+    top = jax.lax.stop_gradient(counted_only.max(-1, keepdims=True, initial=-jnp.inf))
+    scores: Any = quotient(sums - jnp.where(jnp.isneginf(top), 0, top), rows.softness[..., None])
     return _weights(scores, rows, mode, log=log)
 
 

@@ -26,7 +26,7 @@ from jaxtyping import Array, Float
 from diffbio.core.soft_ops.modes import Mode, checked_mode
 from diffbio.core.soft_ops.order_statistic import order_statistic
 from diffbio.core.soft_ops.rows import Axis, Rows, Scale, rows_of
-from diffbio.core.soft_ops.scaling import SoftIndex, as_float, difference, known
+from diffbio.core.soft_ops.scaling import SoftIndex, as_float, known
 from diffbio.core.soft_ops.selection import expectation
 from diffbio.core.soft_ops.sorting import weights_at_places
 from diffbio.core.soft_ops.threshold import counted, excess_over_threshold, threshold, threshold_weights
@@ -196,7 +196,8 @@ class _Places(NamedTuple):
         """Return the interpolation between what belongs to both; an infinite one counts only if it has a share."""
         lower, upper = pair
         inside = (self.upper > 0) & (self.upper < 1)
-        blend = lower + jnp.where(inside, self.upper, 0) * difference(upper, lower)
+        share = jnp.where(inside, self.upper, 0.5)
+        blend = (1 - share) * lower + share * upper
         return jnp.where(inside, blend, jnp.where(self.upper > 0, upper, lower))
 
 

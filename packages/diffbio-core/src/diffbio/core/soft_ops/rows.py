@@ -104,7 +104,8 @@ def rows_of(
     """
     x = as_float(x)
     axes = _checked_axes(axis, x.ndim)
-    entries = _to_last(in_compute_dtype(x), axes)
+    # computed once: a program that computes them again where it compares them with each other rounds differently
+    entries = jax.lax.optimization_barrier(_to_last(in_compute_dtype(x), axes))
     mask = None if where is None else _to_last(jnp.broadcast_to(where, x.shape).astype(bool), axes)
     soft = checked_softness(softness, entries.dtype)
     if soft.ndim:
