@@ -246,28 +246,28 @@ def test_nan_is_last_in_either_order(descending):
     assert soft_ops.argsort(NAN, **options)[-2:, jnp.isnan(NAN)].sum() == 2
 
 
-def compressed(case, row, mask):
+def compressed(case, x, mask):
     """Return what a case should give for the unmasked entries alone, with what is documented for the others."""
     if case.name.startswith("cumulative"):
-        return case.limit(np.where(mask, row, -np.inf if case.name.endswith("max") else np.inf))
+        return case.limit(np.where(mask, x, -np.inf if case.name.endswith("max") else np.inf))
     if not case.competing:
-        return np.where(mask, case.limit(row), 0)
-    kept = np.asarray(case.limit(row[mask]))
+        return np.where(mask, case.limit(x), 0)
+    kept = np.asarray(case.limit(x[:, mask]))
     if case.result == "entries" or case.index:
-        spread = np.zeros((*kept.shape[:-1], row.size))
+        spread = np.zeros((*kept.shape[:-1], x.shape[-1]))
         spread[..., mask] = kept
         kept = spread
     if case.name in ("sort", "argsort"):  # the last places have no entry
-        kept = np.concatenate([kept, np.zeros((row.size - mask.sum(), *kept.shape[1:]))])
+        kept = np.concatenate([kept, np.zeros((len(x), np.sum(~mask), *kept.shape[2:]))], axis=1)
     return kept
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_masks_are_compression(case):
-    row = np.random.default_rng(2).permutation(11).astype(np.float32) / 4 - 1.1
-    mask = np.array([1, 0, 1, 1, 0, 1, 1, 1, 1, 0, 1], bool)
     # no ties, so that the limit is the hard answer
-    np.testing.assert_allclose(case.soft(row, 0.1, "hard", where=mask), compressed(case, row, mask), atol=1e-6)
+    x = np.random.default_rng(2).permuted(np.tile(np.arange(6, dtype=np.float32) / 4 - 0.6, (5, 1)), axis=-1)
+    mask = np.array([True, False, True, True, False, True])
+    np.testing.assert_allclose(case.soft(x, 0.1, "hard", where=mask), compressed(case, x, mask), atol=1e-6)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

@@ -197,7 +197,7 @@ def all_draws(logits, a, mode):
 def test_gradients_are_right_with_the_noise_held(mode):
     with jax.enable_x64(True):
         logits, a = jnp.array([0.3, -0.5, 1.2, 0.1]), jnp.array([1.0, -2.0, 0.5, 3.0])
-        slopes = jax.jit(jax.jacrev(all_draws, (0, 1)), static_argnums=2)(logits, a, mode)
+        slopes = jax.tree.map(np.asarray, jax.jit(jax.jacrev(all_draws, (0, 1)), static_argnums=2)(logits, a, mode))
         along = jax.jit(jax.vmap(all_draws, (0, 0, None)), static_argnums=2)
         moves, still = 1e-6 * jnp.eye(4), jnp.zeros((4, 4))
         for slope, move in zip(slopes, [(moves, still), (still, moves)], strict=True):
