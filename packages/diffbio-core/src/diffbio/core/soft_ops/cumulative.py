@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 from diffbio.core.soft_ops.chunks import map_places
 from diffbio.core.soft_ops.modes import Mode, checked_mode
 from diffbio.core.soft_ops.rows import Rows, Scale, rows_of
-from diffbio.core.soft_ops.scaling import difference, in_softness, negative
+from diffbio.core.soft_ops.scaling import difference, in_softness, keep, negative
 from diffbio.core.soft_ops.simplex import simplex_max
 
 
@@ -76,7 +76,7 @@ def cumulative_min(
 
 @functools.partial(jax.jit, static_argnames=("mode", "reverse"))
 def _running_max(rows: Rows, mode: Mode, *, reverse: bool) -> Float[Array, "... n"]:
-    entries = rows.entries if rows.mask is None else jnp.where(rows.mask, rows.entries, -jnp.inf)
+    entries = keep(rows.entries, rows.mask, -jnp.inf)
     # the largest entry so far carries no gradient of its own: its share comes through the distances to it
     top = jax.lax.cummax(jax.lax.stop_gradient(entries), axis=entries.ndim - 1, reverse=reverse)
     if mode == "hard":

@@ -15,9 +15,9 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from diffbio.core.soft_ops.modes import Mode, checked_mode
+from diffbio.core.soft_ops.modes import Mode, checked_method, checked_mode
 from diffbio.core.soft_ops.rows import Axis, Rows, Scale, rows_of
-from diffbio.core.soft_ops.scaling import SoftIndex, difference, in_softness, negative, quotient
+from diffbio.core.soft_ops.scaling import SoftIndex, difference, in_softness, keep, negative, quotient
 from diffbio.core.soft_ops.simplex import log_simplex_weights, simplex_max, simplex_weights
 
 MaxMethod = Literal["auto", "logsumexp", "mean"]
@@ -128,14 +128,12 @@ def max(  # noqa: A001 - the name of jnp
         >>> round(float(max(jnp.array([1.0, 2.0]), softness=1.0, method="mean")), 4)
         1.7311
     """
-    if method not in ("auto", "logsumexp", "mean"):
-        raise ValueError(f"method is {method!r}; it must be 'auto', 'logsumexp' or 'mean'")
+    chosen = checked_method(method, ("logsumexp", "mean"))
     rows = _filled(rows_of(x, axis, softness, where, scale), "max")
     if checked_mode(mode) == "hard":
-        counted = rows.entries if rows.mask is None else jnp.where(rows.mask, rows.entries, -jnp.inf)
-        return rows.reduced(counted.max(-1), keepdims=keepdims)
+        return rows.reduced(keep(rows.entries, rows.mask, -jnp.inf).max(-1), keepdims=keepdims)
     scores = _below_top(rows)
-    if method == "mean":
+    if chosen == "mean":
         weights: Any = simplex_weights(scores, rows.mask, mode)
         above_top = (weights * scores).sum(-1, keepdims=True)
     else:
@@ -172,19 +170,17 @@ def _filled(rows: Rows, name: str) -> Rows:
 
 def _top(rows: Rows) -> Array:
     """Return the largest entry of each row as a constant: its share of the gradient comes through the scores."""
-    entries = jax.lax.stop_gradient(rows.entries)
-    return (entries if rows.mask is None else jnp.where(rows.mask, entries, -jnp.inf)).max(-1, keepdims=True)
+    return keep(jax.lax.stop_gradient(rows.entries), rows.mask, -jnp.inf).max(-1, keepdims=True)
 
 
 def _below_top(rows: Rows, *, bounded: bool = True) -> Array:
     """Return (x - largest) / softness."""
-    entries = rows.entries if rows.mask is None else jnp.where(rows.mask, rows.entries, _top(rows))
-    distance = difference(entries, _top(rows))
+    top = _top(rows)
+    distance = difference(keep(rows.entries, rows.mask, top), top)
     return in_softness(distance, rows.softness) if bounded else cast("Array", quotient(distance, rows.softness))
 
 
 def _first_largest(rows: Rows) -> Array:
     entries = rows.entries
-    hit = (entries == _top(rows)) | jnp.isnan(entries)
-    hit = hit if rows.mask is None else hit & rows.mask
+    hit = keep((entries == _top(rows)) | jnp.isnan(entries), rows.mask)
     return jax.nn.one_hot(jnp.argmax(hit, axis=-1), rows.n, dtype=entries.dtype) * hit

@@ -48,6 +48,18 @@ def checked_mode(mode: str, allowed: tuple[str, ...] = get_args(Mode), reason: s
     return cast("Mode", mode)
 
 
+def checked_method(method: str, methods: tuple[str, ...]) -> str:
+    """Return `method`, or the first of `methods` for "auto".
+
+    Raises:
+        ValueError: It is not among them.
+    """
+    if method not in ("auto", *methods):
+        others = ", ".join(map(repr, ("auto", *methods[:-1])))
+        raise ValueError(f"method is {method!r}; it must be {others} or {methods[-1]!r}")
+    return methods[0] if method == "auto" else method
+
+
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
 def step(z: Float[Array, "..."], mode: Mode) -> Float[Array, "..."]:
     """Return F(z), the soft truth of z > 0.

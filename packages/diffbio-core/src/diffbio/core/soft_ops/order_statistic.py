@@ -11,11 +11,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from diffbio.core.soft_ops.scaling import Mask, keep
+
 
 @jax.jit
-def mth_largest(
-    x: Float[Array, "... n"], m: Int[Array, "... 1"], mask: Bool[Array, "... n"] | None = None
-) -> Float[Array, "... 1"]:
+def mth_largest(x: Float[Array, "... n"], m: Int[Array, "... 1"], mask: Mask = None) -> Float[Array, "... 1"]:
     """Return the m-th largest entry of the last axis; it carries no gradient.
 
     Args:
@@ -34,27 +34,27 @@ def mth_largest(
     def halve(_: int, bounds: tuple[Array, Array]) -> tuple[Array, Array]:
         low, high = bounds
         middle = (low & high) + ((low ^ high) >> 1)  # the mean, rounded down, without overflow
-        above = keys > middle
-        if mask is not None:
-            above &= mask
-        enough = jnp.sum(above, axis=-1, keepdims=True, dtype=jnp.int32) >= m
+        enough = keep(keys > middle, mask).sum(-1, keepdims=True, dtype=jnp.int32) >= m
         return jnp.where(enough, middle + 1, low), jnp.where(enough, high, middle)
 
     bounds = (jnp.full(shape, whole.min, keys.dtype), jnp.full(shape, whole.max, keys.dtype))
     return _floats(jax.lax.fori_loop(0, whole.bits, halve, bounds)[0], x.dtype)
 
 
-def order_statistic(
-    x: Float[Array, "... n"], m: Int[Array, "... 1"], mask: Bool[Array, "... n"] | None = None
-) -> Float[Array, "... 1"]:
+def order_statistic(x: Float[Array, "... n"], m: Int[Array, "... 1"], mask: Mask = None) -> Float[Array, "... 1"]:
     """Return the m-th largest entry with its gradient, which entries equal to it share; arguments as `mth_largest`."""
     value = mth_largest(x, m, mask)
-    equal = x == value if mask is None else (x == value) & mask
+    equal = keep(x == value, mask)
     total = jnp.sum(jnp.where(equal & jnp.isfinite(value), x - value, 0), axis=-1, keepdims=True)
     return value + total / jnp.maximum(equal.sum(-1, keepdims=True), 1)
 
 
-def robust_spread(x: Float[Array, "... n"], mask: Bool[Array, "... n"] | None) -> Float[Array, "... 1"]:
+def how_many(holds: Bool[Array, "... n"], mask: Mask) -> Float[Array, "... 1"]:
+    """Return of how many entries that count something holds."""
+    return keep(holds, mask).sum(-1, keepdims=True, dtype=jnp.int32).astype(jnp.float32)
+
+
+def robust_spread(x: Float[Array, "... n"], mask: Mask) -> Float[Array, "... 1"]:
     """Return the interquartile range / 1.349 of each row: the standard deviation of normal data, blind to outliers.
 
     Args:
@@ -65,15 +65,14 @@ def robust_spread(x: Float[Array, "... n"], mask: Bool[Array, "... n"] | None) -
         The spread, at least a millionth of the median's magnitude and always above 0; differentiable in the entries
         that are quartiles, where several are equal in each alike.
     """
-    count = jnp.full((*x.shape[:-1], 1), x.shape[-1]) if mask is None else mask.sum(-1, keepdims=True)
-    places = [jnp.round(share * (count - 1)).astype(jnp.int32) + 1 for share in _SHARES_ABOVE]
-    low, middle, high = (order_statistic(x, place, mask) for place in places)
+    last = how_many(jnp.ones(x.shape, bool), mask) - 1
+    low, middle, high = (
+        order_statistic(x, jnp.round(share_above * last).astype(jnp.int32) + 1, mask)
+        for share_above in (0.75, 0.5, 0.25)
+    )
     floor = jax.lax.stop_gradient(1e-6 * jnp.abs(middle)) + jnp.finfo(x.dtype).tiny * 1e6
     spread = (high - low) / 1.349
     return jnp.where(jnp.isfinite(spread) & (spread > floor), spread, jnp.where(jnp.isfinite(floor), floor, 1.0))
-
-
-_SHARES_ABOVE = (0.75, 0.5, 0.25)
 
 
 def _ordered_integers(x: Array) -> Array:

@@ -24,9 +24,7 @@ from jaxtyping import Array, Bool, Float
 
 from diffbio.core.soft_ops.modes import Mode, checked_mode
 from diffbio.core.soft_ops.scaling import difference, quotient
-from diffbio.core.soft_ops.sorted_axis import mean_of_equal
-
-Mask = Bool[Array, "... n"] | None
+from diffbio.core.soft_ops.sorted_axis import mean_of_equal, run_starts
 
 _MOST_STEPS = 60
 _SEGMENTS = 32  # joined in one loop: with fewer there are more loops to compile
@@ -102,9 +100,8 @@ def _log_within(start: Array, blocks: Array) -> Array:
 
 
 def _first_of_block(blocks: Array) -> Array:
-    n = blocks.shape[-1]
-    begins = jnp.concatenate([jnp.ones((*blocks.shape[:-1], 1), bool), blocks[..., 1:] != blocks[..., :-1]], axis=-1)
-    return jax.lax.cummax(jnp.where(begins, jnp.arange(n), 0), axis=blocks.ndim - 1)
+    places = jnp.arange(blocks.shape[-1])
+    return jax.lax.cummax(jnp.where(run_starts(blocks), places, 0), axis=blocks.ndim - 1)
 
 
 def _from_start(values: Array, blocks: Array) -> Array:

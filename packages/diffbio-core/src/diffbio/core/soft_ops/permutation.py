@@ -23,9 +23,8 @@ from jaxtyping import Array, Bool, Float
 from diffbio.core.soft_ops.modes import Mode, checked_mode
 from diffbio.core.soft_ops.rows import Rows
 from diffbio.core.soft_ops.scaling import difference, in_softness, quotient
-from diffbio.core.soft_ops.simplex import log_simplex_weights, simplex_weights
+from diffbio.core.soft_ops.simplex import largest, log_simplex_weights, simplex_weights
 from diffbio.core.soft_ops.sorted_axis import ascending_order, in_order, inverse_order
-from diffbio.core.soft_ops.threshold import counted
 
 _SINKHORN_STEPS = 200
 _NOTHING = -1e9  # the logarithm of no mass, finite so that it can be added to and subtracted from
@@ -52,13 +51,12 @@ def neuralsort_weights(
 
     `distances` are those of `sum_of_distances`; the entries must be finite.
     """
-    slopes = (2 * places + 1 - counted(rows))[..., :, None]
+    slopes = (2 * places + 1 - rows.count)[..., :, None]
     # computed once, and not again by each program that uses them: a rounding away from their maximum, in units of a
     # small softness, would be far below it
     sums = jax.lax.optimization_barrier(slopes * entries[..., None, :] - distances[..., None, :])
-    counted_only = sums if rows.mask is None else jnp.where(rows.mask[..., None, :], sums, -jnp.inf)
-    top = jax.lax.stop_gradient(counted_only.max(-1, keepdims=True, initial=-jnp.inf))
-    scores: Any = quotient(sums - jnp.where(jnp.isneginf(top), 0, top), rows.softness[..., None])
+    top = largest(sums, None if rows.mask is None else rows.mask[..., None, :])
+    scores: Any = quotient(sums - top, rows.softness[..., None])
     return _weights(scores, rows, mode, log=log)
 
 
@@ -72,13 +70,13 @@ def sinkhorn_weights(
     checked_mode(mode, ("smooth",), " with method='sinkhorn'")
     logs = softsort_weights(entries, anchors, rows, mode, log=True)
     places = places_that_count(rows)
-    logs = jnp.where(places[..., :, None] & _mask(rows)[..., None, :], logs, _NOTHING)
+    logs = jnp.where(places[..., :, None] & rows.counts[..., None, :], logs, _NOTHING)
 
     @jax.checkpoint  # only the scales are kept for the gradient, not a matrix per step
     def alternate(scales: tuple[Array, Array], _: None) -> tuple[tuple[Array, Array], None]:
         by_place, by_entry = scales
         by_entry = -jax.nn.logsumexp(logs + by_place, axis=-2, keepdims=True)
-        by_entry = jnp.where(_mask(rows)[..., None, :], by_entry, 0)
+        by_entry = jnp.where(rows.counts[..., None, :], by_entry, 0)
         by_place = -jax.nn.logsumexp(logs + by_entry, axis=-1, keepdims=True)
         return (jnp.where(places[..., :, None], by_place, 0), by_entry), None
 
@@ -90,16 +88,12 @@ def sinkhorn_weights(
 
 def places_that_count(rows: Rows) -> Bool[Array, "... n"]:
     """Return which places of the order have an entry: as many as are not masked, from the first."""
-    return jnp.arange(rows.n) < counted(rows)
+    return jnp.arange(rows.n) < rows.count
 
 
 def _weights(scores: Array, rows: Rows, mode: Mode, *, log: bool) -> Array:
     mask = None if rows.mask is None else jnp.broadcast_to(rows.mask[..., None, :], scores.shape)
     return (log_simplex_weights if log else simplex_weights)(scores, mask, mode)
-
-
-def _mask(rows: Rows) -> Array:
-    return jnp.ones(rows.entries.shape, bool) if rows.mask is None else rows.mask
 
 
 def sum_of_distances(rows: Rows) -> Array:
@@ -108,9 +102,9 @@ def sum_of_distances(rows: Rows) -> Array:
     From one sorted entry to the next, the distances to all before it grow by the gap, those to all others shrink.
     """
     order = ascending_order(rows.entries, rows.mask)
-    counts = jnp.take_along_axis(_mask(rows), order, axis=-1)
+    counts = jnp.take_along_axis(rows.counts, order, axis=-1)
     ascending = in_order(rows.entries, order)
     gap = jnp.diff(ascending, prepend=ascending[..., :1])
-    change = jnp.cumsum((2 * jnp.arange(rows.n) - counted(rows)) * jnp.where(counts, gap, 0), axis=-1)
+    change = jnp.cumsum((2 * jnp.arange(rows.n) - rows.count) * jnp.where(counts, gap, 0), axis=-1)
     first = jnp.where(counts, ascending - ascending[..., :1], 0).sum(-1, keepdims=True)
     return jnp.take_along_axis(first + change, inverse_order(order), axis=-1)

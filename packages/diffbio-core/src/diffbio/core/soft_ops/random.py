@@ -9,6 +9,7 @@ key that the caller gives, and the same key gives the same noise in every mode a
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import jax
@@ -154,9 +155,7 @@ def choice(
         raise ValueError(f"logits has shape {logits.shape}; it must be ({n},), one per slice of a along axis {axis}")
     if replace:
         return take(a, categorical(key, logits, shape=shape, softness=softness, mode=mode), axis=axis)
-    count = 1
-    for length in shape:
-        count *= length
+    count = math.prod(shape)
     if count > n:
         raise ValueError(f"shape {shape} asks for {count} draws without replacement, but a has {n} slices")
     wide = in_compute_dtype(logits)

@@ -29,10 +29,10 @@ from jaxtyping import Array, Float
 
 from diffbio.core.soft_ops.chunks import map_places
 from diffbio.core.soft_ops.kernel_sums import Sides, gaps, kernel_sums
-from diffbio.core.soft_ops.modes import Mode, checked_mode, step
+from diffbio.core.soft_ops.modes import Mode, checked_method, checked_mode, step
 from diffbio.core.soft_ops.permutahedron import permutahedron_rank
 from diffbio.core.soft_ops.rows import Rows, Scale, rows_of
-from diffbio.core.soft_ops.scaling import difference, in_softness, negative
+from diffbio.core.soft_ops.scaling import difference, in_softness, keep, negative
 from diffbio.core.soft_ops.sorted_axis import ascending_order, inverse_order, mean_of_equal
 
 RankMethod = Literal["auto", "prefix", "pairwise", "permutahedron"]
@@ -90,7 +90,7 @@ def _ranks(rows: Rows, mode: Mode, method: str) -> Float[Array, "... n"]:
         ranks = map_places(lambda entries, own: _count_below(entries, own, rows, mode), rows.entries, rows.entries)
     else:
         order = ascending_order(rows.entries, rows.mask)
-        counts = _taken(jnp.ones(rows.entries.shape, bool) if rows.mask is None else rows.mask, order)
+        counts = _taken(rows.counts, order)
         # an entry that does not count is infinitely far from all others
         ascending = jnp.where(counts, _taken(rows.entries, order), jnp.inf)
         if mode == "hard":
@@ -102,7 +102,7 @@ def _ranks(rows: Rows, mode: Mode, method: str) -> Float[Array, "... n"]:
         else:
             in_place = permutahedron_rank(ascending, counts, rows.softness, mode)
         ranks = _taken(in_place, inverse_order(order))
-    return ranks if rows.mask is None else jnp.where(rows.mask, ranks, 0)
+    return keep(ranks, rows.mask)
 
 
 @jax.custom_jvp
@@ -137,17 +137,16 @@ def _prefix_rank_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
 def _count_below(entries: Array, own: Array, rows: Rows, mode: Mode) -> Array:
     """Return 1/2 + the soft number of entries below one per row, itself counted half."""
     passed: Any = step(in_softness(difference(own, entries), rows.softness), mode)
-    return 0.5 + (passed if rows.mask is None else jnp.where(rows.mask, passed, 0)).sum(-1)
+    return 0.5 + keep(passed, rows.mask).sum(-1)
 
 
 def _chosen(method: str, mode: Mode) -> str:
-    if method == "auto":
-        return "prefix" if mode == "smooth" else "pairwise"
-    if method not in ("prefix", "pairwise", "permutahedron"):
-        raise ValueError(f"method is {method!r}; it must be 'auto', 'prefix', 'pairwise' or 'permutahedron'")
-    if method == "prefix":
+    chosen = checked_method(method, ("prefix", "pairwise", "permutahedron"))
+    if method == "auto" and mode != "smooth":
+        return "pairwise"
+    if chosen == "prefix":
         checked_mode(mode, ("hard", "smooth"), " with method='prefix'; method='pairwise' has all")
-    return method
+    return chosen
 
 
 def _taken(values: Array, places: Array) -> Array:

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float
 
-from diffbio.core.soft_ops.order_statistic import robust_spread
-from diffbio.core.soft_ops.scaling import as_float, checked_softness, in_compute_dtype
+from diffbio.core.soft_ops.order_statistic import how_many, robust_spread
+from diffbio.core.soft_ops.scaling import Mask, as_float, checked_softness, in_compute_dtype, keep
 
 Axis = int | tuple[int, ...] | None
 Scale = Literal["absolute", "robust"]
@@ -42,7 +42,7 @@ class Rows:
     """
 
     entries: Float[Array, "... n"]
-    mask: Bool[Array, "... n"] | None
+    mask: Mask
     softness: Float[Array, "... 1"]
     dtype: Any
     shape: tuple[int, ...]
@@ -52,6 +52,16 @@ class Rows:
     def n(self) -> int:
         """The number of entries of a row, masked ones included."""
         return self.entries.shape[-1]
+
+    @property
+    def counts(self) -> Bool[Array, "... n"]:
+        """Which entries count, as an array."""
+        return keep(jnp.ones(self.entries.shape, bool), self.mask)
+
+    @property
+    def count(self) -> Float[Array, "... 1"]:
+        """How many entries of each row count."""
+        return how_many(self.counts, None)
 
     def reduced(self, values: Float[Array, "..."], *, keepdims: bool = False) -> Float[Array, "..."]:
         """Return one value per row as the result of a reduction; axes in front of the rows stay in front."""

@@ -21,6 +21,9 @@ SoftBool = Float[Array, "..."]
 SoftIndex = Float[Array, "... n"]
 """A distribution over the n candidates of an index, on the last axis; the hard index is one-hot."""
 
+Mask = Bool[Array, "... n"] | None
+"""Which entries of each row count; `None` for all."""
+
 _LEAST = 1e-30  # of a softness: 1 / softness and bounded distances over it are finite
 _FAR = 1e4  # in units of the softness: beyond it every mode has reached its limit to the last bit
 
@@ -95,9 +98,9 @@ def difference(x: Float[Array, "..."], y: Float[Array, "..."]) -> Float[Array, "
     return jnp.where(same, 0, x) - jnp.where(same, 0, y)
 
 
-def keep(result: Float[Array, "..."], where: Bool[Array, "..."] | ArrayLike | None) -> Float[Array, "..."]:
-    """Return an elementwise result with 0, and no gradient, where the mask `where` is false."""
-    return result if where is None else jnp.where(where, result, 0)
+def keep(values: Array, where: ArrayLike | None, other: ArrayLike = 0) -> Array:
+    """Return `values` with `other`, and no gradient, where the mask `where` is false; `None` masks nothing."""
+    return values if where is None else jnp.where(where, values, jnp.asarray(other, values.dtype))
 
 
 def negative(x: ArrayLike) -> Float[Array, "..."]:

@@ -22,11 +22,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
 from diffbio.core.soft_ops.modes import Mode
-
-Mask = Bool[Array, "... n"] | None
+from diffbio.core.soft_ops.scaling import Mask, keep
 
 _POWER = {"c0": 1, "c1": 2, "c2": 3}
 _MOST_STEPS = 60  # a step leaves at most 2/3 of the distance to t: enough for 1e9 equal entries
@@ -65,8 +64,8 @@ def simplex_max(scores: Float[Array, "... n"], mask: Mask, mode: Mode) -> Float[
     c0 (m = 1), c1 (m = 2), c2 (m = 3).
     """
     if mode == "smooth":
-        top = _largest(scores, mask)
-        total = _unmasked(jnp.exp(scores - top), mask).sum(-1, keepdims=True)
+        top = largest(scores, mask)
+        total = keep(jnp.exp(scores - top), mask).sum(-1, keepdims=True)
         return jnp.where(total > 0, top + jnp.log(jnp.where(total > 0, total, 1)), 0)
     power = _POWER[mode]
     weights: Any = simplex_weights(scores, mask, mode)
@@ -85,10 +84,10 @@ def _simplex_max_jvp(mode: Mode, primals: tuple, tangents: tuple) -> tuple[Array
 def log_simplex_weights(scores: Float[Array, "... n"], mask: Mask, mode: Mode) -> Float[Array, "... n"]:
     """Return the logarithm of `simplex_weights`, in mode `smooth` without underflow; -inf where a share is 0."""
     if mode == "smooth":
-        scores = scores - _largest(scores, mask)  # first, so that a small logarithm is no difference of large ones
+        scores = scores - largest(scores, mask)  # first, so that a small logarithm is no difference of large ones
         log_total: Any = simplex_max(scores, mask, mode)
         logs = scores - log_total
-        return logs if mask is None else jnp.where(mask, logs, -jnp.inf)
+        return keep(logs, mask, -jnp.inf)
     weights: Any = simplex_weights(scores, mask, mode)
     return jnp.where(weights > 0, jnp.log(jnp.where(weights > 0, weights, 1)), -jnp.inf)
 
@@ -96,13 +95,13 @@ def log_simplex_weights(scores: Float[Array, "... n"], mask: Mask, mode: Mode) -
 @functools.partial(jax.jit, static_argnums=2)  # called eagerly, the loop below would compile at each call
 def _shares(scores: Array, mask: Array | None, mode: Mode) -> Array:
     """Return the weights before they are normalized to the last bit."""
-    scores = scores - _largest(scores, mask)
+    scores = scores - largest(scores, mask)
     if mode == "smooth":
-        return _unmasked(jnp.exp(scores), mask)
+        return keep(jnp.exp(scores), mask)
     power = _POWER[mode]
 
     def excess(threshold: Array) -> Array:
-        return _unmasked(jnp.maximum(scores - threshold, 0) / power, mask)
+        return keep(jnp.maximum(scores - threshold, 0) / power, mask)
 
     def unfinished(state: tuple) -> Array:
         step, _, moved = state
@@ -133,12 +132,7 @@ def _rates(weights: Array, mode: Mode) -> Array:
     return jnp.where(positive, jnp.where(positive, weights, 1) ** (1 - 1 / _POWER[mode]), 0)
 
 
-def _unmasked(values: Array, mask: Array | None) -> Array:
-    return values if mask is None else jnp.where(mask, values, 0)
-
-
-def _largest(scores: Array, mask: Array | None) -> Array:
+def largest(scores: Float[Array, "... n"], mask: Mask) -> Float[Array, "... 1"]:
     """Return the largest score that counts, as a constant; 0 where none is finite."""
-    top = jax.lax.stop_gradient(scores if mask is None else jnp.where(mask, scores, -jnp.inf))
-    top = top.max(-1, keepdims=True, initial=-jnp.inf)
+    top = keep(jax.lax.stop_gradient(scores), mask, -jnp.inf).max(-1, keepdims=True, initial=-jnp.inf)
     return jnp.where(jnp.isneginf(top), 0, top)

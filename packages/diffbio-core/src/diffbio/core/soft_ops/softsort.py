@@ -19,10 +19,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from diffbio.core.soft_ops.kernel_sums import Sides, gaps, kernel_sums, seen_from
-from diffbio.core.soft_ops.scaling import difference, in_softness
+from diffbio.core.soft_ops.scaling import Mask, difference, in_softness, keep
 from diffbio.core.soft_ops.sorted_axis import mean_of_same
-
-Mask = Bool[Array, "... n"] | None
 
 
 @jax.custom_jvp
@@ -96,7 +94,7 @@ def _first(x: Array, softness: Array, mask: Array | None, k: int) -> _First:
     negated, indices = jax.lax.top_k(-x, k)
     ascending = -negated
     chosen = jnp.put_along_axis(jnp.zeros(x.shape, bool), indices, True, axis=-1, inplace=False)
-    behind = ~chosen if mask is None else mask & ~chosen
+    behind = keep(~chosen, mask)
     counts = jnp.ones_like(ascending) if mask is None else jnp.take_along_axis(mask, indices, axis=-1).astype(x.dtype)
     beyond = in_softness(difference(x, ascending[..., -1:]), softness)
     # held where the kernel is 0 in float32 and the powers are harmless

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-Mask = Bool[Array, "... n"] | None
+from diffbio.core.soft_ops.scaling import Mask
 
 
 def ascending_order(x: Float[Array, "... n"], mask: Mask) -> Int[Array, "... n"]:
@@ -54,10 +54,7 @@ def mean_of_same(
 
 def mean_of_equal(entries: Float[Array, "... n"], values: Float[Array, "... n"]) -> Float[Array, "... n"]:
     """Return for each place the mean of `values` over the run of equal `entries` that it is in."""
-    first = jnp.concatenate(
-        [jnp.ones((*entries.shape[:-1], 1), bool), entries[..., 1:] != entries[..., :-1]], axis=-1
-    ).ravel()
-    run = jnp.cumsum(first) - 1
+    run = jnp.cumsum(run_starts(entries).ravel()) - 1
 
     def total(per_place: Array) -> Array:
         return jax.ops.segment_sum(per_place.ravel(), run, entries.size, indices_are_sorted=True)
@@ -65,6 +62,11 @@ def mean_of_equal(entries: Float[Array, "... n"], values: Float[Array, "... n"])
     # divided by the length of the run as it is scattered: no run then is of length 0
     length = total(jnp.ones(entries.shape, values.dtype))[run]
     return (total(values)[run] / length).reshape(values.shape)
+
+
+def run_starts(entries: Float[Array, "... n"]) -> Bool[Array, "... n"]:
+    """Return whether a run of equal entries begins at each place."""
+    return jnp.concatenate([jnp.ones((*entries.shape[:-1], 1), bool), entries[..., 1:] != entries[..., :-1]], axis=-1)
 
 
 def inverse_order(order: Int[Array, "... n"]) -> Int[Array, "... n"]:

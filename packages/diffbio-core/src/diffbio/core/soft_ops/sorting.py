@@ -26,7 +26,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from diffbio.core.soft_ops.chunks import map_places
-from diffbio.core.soft_ops.modes import Mode, checked_mode
+from diffbio.core.soft_ops.modes import Mode, checked_method, checked_mode
 from diffbio.core.soft_ops.permutahedron import permutahedron_sort
 from diffbio.core.soft_ops.permutation import (
     neuralsort_weights,
@@ -36,7 +36,7 @@ from diffbio.core.soft_ops.permutation import (
     sum_of_distances,
 )
 from diffbio.core.soft_ops.rows import Rows, Scale, rows_of
-from diffbio.core.soft_ops.scaling import SoftIndex, negative
+from diffbio.core.soft_ops.scaling import SoftIndex, keep, negative
 from diffbio.core.soft_ops.selection import expectation
 from diffbio.core.soft_ops.softsort import softsort_values
 from diffbio.core.soft_ops.sorted_axis import ascending_order, in_order
@@ -86,7 +86,7 @@ def sort(
     """
     rows = rows_of(negative(x) if descending else x, axis, softness, where, scale)
     mode = checked_mode(mode)
-    chosen = _chosen(method, ("softsort", "neuralsort", "sinkhorn", "permutahedron"))
+    chosen = checked_method(method, ("softsort", "neuralsort", "sinkhorn", "permutahedron"))
     if rows.entries.size == 0:
         return rows.restored(rows.entries)
     values = _values(rows, mode, chosen)
@@ -146,12 +146,12 @@ def argsort(
         As for `sort`; Sinkhorn and Knopp, Pacific J. Math. 1967.
 
     Example:
-        >>> argsort(jnp.array([30.0, 10.0]), softness=1.0).tolist()
+        >>> argsort(jnp.array([30.0, 10.0]), softness=0.1).tolist()
         [[0.0, 1.0], [1.0, 0.0]]
     """
     rows = rows_of(negative(x) if descending else x, axis, softness, where, scale)
     mode = checked_mode(mode)
-    chosen = _chosen(method, ("softsort", "neuralsort", "sinkhorn"))
+    chosen = checked_method(method, ("softsort", "neuralsort", "sinkhorn"))
     return rows.restored_indices(_weights(rows, mode, chosen, log=log))
 
 
@@ -172,10 +172,8 @@ def _weights(rows: Rows, mode: Mode, method: str, *, log: bool) -> Float[Array, 
 def in_ascending_order(rows: Rows) -> tuple[Float[Array, "... n"], Array]:
     """Return the sorted entries and which of them count; those that do not are infinite and last."""
     order = ascending_order(rows.entries, rows.mask)
-    if rows.mask is None:
-        return in_order(rows.entries, order), jnp.ones(order.shape, bool)
-    counted_only = jnp.where(rows.mask, rows.entries, jnp.inf)
-    return in_order(counted_only, order), jnp.take_along_axis(rows.mask, order, axis=-1)
+    entries = in_order(keep(rows.entries, rows.mask, jnp.inf), order)
+    return entries, rows.counts if rows.mask is None else jnp.take_along_axis(rows.mask, order, axis=-1)
 
 
 def all_places(rows: Rows) -> Float[Array, " n"]:
@@ -214,9 +212,3 @@ def _mean_at_places(rows: Rows, ascending: Array, mode: Mode, method: str) -> Ar
         return expectation(weigh(entries, place, rows, mode)[..., 0, :], entries)
 
     return map_places(at, rows.entries, known)
-
-
-def _chosen(method: str, methods: tuple[str, ...]) -> str:
-    if method not in ("auto", *methods):
-        raise ValueError(f"method is {method!r}; it must be one of 'auto', {', '.join(map(repr, methods))}")
-    return methods[0] if method == "auto" else method

@@ -20,12 +20,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
 from diffbio.core.soft_ops.modes import SUPPORT, Mode, checked_mode, slope, step
-from diffbio.core.soft_ops.order_statistic import mth_largest
+from diffbio.core.soft_ops.order_statistic import how_many, mth_largest
 from diffbio.core.soft_ops.rows import Rows, Scale, rows_of
-from diffbio.core.soft_ops.scaling import difference, in_softness, known
+from diffbio.core.soft_ops.scaling import Mask, difference, in_softness, keep, known
 
 _MOST_STEPS = 60
 _PRECISION = 1e-6  # of b, in units of the softness
@@ -79,11 +79,11 @@ def top_k_mask(
 
 @functools.partial(jax.jit, static_argnames="mode")
 def _membership(rows: Rows, target: Float[Array, "... 1"], mode: Mode) -> Float[Array, "... n"]:
-    count = counted(rows)
+    count = rows.count
     inside = (target > 0) & (target < count)
     excess: Any = excess_over_threshold(rows.entries, rows.softness, jnp.where(inside, target, 0.5), rows.mask, mode)
     mask = jnp.where(inside, step(excess, mode), (target > 0).astype(excess.dtype))
-    return mask if rows.mask is None else jnp.where(rows.mask, mask, 0)
+    return keep(mask, rows.mask)
 
 
 def checked_count(k: ArrayLike, rows: Rows) -> Float[Array, "... 1"]:
@@ -97,17 +97,12 @@ def checked_count(k: ArrayLike, rows: Rows) -> Float[Array, "... 1"]:
     return jnp.asarray(k, rows.entries.dtype)
 
 
-def counted(rows: Rows) -> Float[Array, "... 1"]:
-    """Return how many entries of each row count."""
-    return _count(rows.entries, rows.mask)
-
-
 @functools.partial(jax.custom_jvp, nondiff_argnums=(4,))
 def excess_over_threshold(
     x: Float[Array, "... n"],
     softness: Float[Array, "... 1"],
     target: Float[Array, "... 1"],
-    mask: Bool[Array, "... n"] | None,
+    mask: Mask,
     mode: Mode,
 ) -> Float[Array, "... n"]:
     """Return (x - b) / softness for the b at which the steps of a row sum to `target`.
@@ -141,7 +136,7 @@ def threshold(
     x: Float[Array, "... n"],
     softness: Float[Array, "... 1"],
     target: Float[Array, "... 1"],
-    mask: Bool[Array, "... n"] | None,
+    mask: Mask,
     mode: Mode,
 ) -> Float[Array, "... 1"]:
     """Return the b at which the steps of a row sum to `target`; arguments as in `excess_over_threshold`."""
@@ -158,15 +153,14 @@ def _threshold_jvp(mode: Mode, primals: tuple, tangents: tuple) -> tuple[Array, 
     return threshold(x, softness, target, mask, mode), moved - softness * dtarget / total
 
 
-def threshold_weights(excess: Float[Array, "... n"], mask: Bool[Array, "... n"] | None, mode: Mode) -> Array:
+def threshold_weights(excess: Float[Array, "... n"], mask: Mask, mode: Mode) -> Array:
     """Return the derivative of the threshold in each entry: a distribution over the entries near it."""
     return _shares(excess, mask, mode)[0]
 
 
 def _shares(excess: Array, mask: Array | None, mode: Mode) -> tuple[Array, Array]:
     """Return f / sum(f), 0 where all steps are saturated to the last bit and b has no derivative, and sum(f)."""
-    rates = slope(excess, mode)
-    rates = rates if mask is None else jnp.where(mask, rates, 0)
+    rates = keep(slope(excess, mode), mask)
     total = rates.sum(-1, keepdims=True)
     share = rates / jnp.where(total > 0, total, 1)
     return share, jnp.where(total > 0, total, jnp.inf)
@@ -181,13 +175,13 @@ def _solve(
     What the entries above the pivot lack to 1 is compared with what the others have, by the logarithm of their
     ratio: each is nearly exponential in b far from the entries, where Newton's method is then exact.
     """
-    count = _count(x, mask)
+    count = how_many(jnp.ones(x.shape, bool), mask)
     place = jnp.clip(jnp.ceil(target), 1, jnp.maximum(count, 1))
     pivot = jnp.where(count > 0, mth_largest(x, place.astype(jnp.int32), mask), 0)
-    beyond = _sum(x > pivot, mask)
-    up_to = _sum(x >= pivot, mask)
+    beyond = how_many(x > pivot, mask)
+    up_to = how_many(x >= pivot, mask)
     closed = up_to <= target  # then the pivot, and what equals it, counts among the entries above
-    below = jnp.where(_kept(x < pivot, mask), x, -jnp.inf).max(-1, keepdims=True, initial=-jnp.inf)
+    below = jnp.where(keep(x < pivot, mask), x, -jnp.inf).max(-1, keepdims=True, initial=-jnp.inf)
     low, high = _bracket(target, count, place, mode, x.dtype)
     gap = jnp.where(closed, in_softness(difference(pivot, below), softness), 0)
     low -= gap
@@ -197,9 +191,9 @@ def _solve(
         distance = in_softness(difference(x, pivot), softness)
         above = (distance > 0) | (closed & (x == pivot))
         z = distance - offset
-        passed = _kept(jnp.where(above, 0, step(z, mode)), mask).sum(-1, keepdims=True) + jnp.maximum(missing, 0)
-        lacked = _kept(jnp.where(above, step(-z, mode), 0), mask).sum(-1, keepdims=True) + jnp.maximum(-missing, 0)
-        rates = _kept(slope(z, mode), mask)
+        passed = keep(jnp.where(above, 0, step(z, mode)), mask).sum(-1, keepdims=True) + jnp.maximum(missing, 0)
+        lacked = keep(jnp.where(above, step(-z, mode), 0), mask).sum(-1, keepdims=True) + jnp.maximum(-missing, 0)
+        rates = keep(slope(z, mode), mask)
         pace = jnp.where(above, 0, rates).sum(-1, keepdims=True) / passed
         pace += jnp.where(above, rates, 0).sum(-1, keepdims=True) / lacked
         return jnp.where(passed == lacked, 0, jnp.log(passed) - jnp.log(lacked)), pace
@@ -236,23 +230,10 @@ def _bracket(target: Array, count: Array, place: Array, mode: Mode, dtype: Any) 
 
 def _first_k_largest(rows: Rows, k: Array) -> Array:
     """Return 1 for the k largest, among equal ones for the first."""
-    x, count = rows.entries, counted(rows)
+    x, count = rows.entries, rows.count
     whole = jnp.floor(jnp.minimum(k, count))
     pivot = mth_largest(x, jnp.clip(whole, 1, jnp.maximum(count, 1)).astype(jnp.int32), rows.mask)
-    ties = _kept(x == pivot, rows.mask)
-    room = whole - _sum(x > pivot, rows.mask)
-    members = _kept(x > pivot, rows.mask) | (ties & (jnp.cumsum(ties, axis=-1) <= room))
+    ties = keep(x == pivot, rows.mask)
+    room = whole - how_many(x > pivot, rows.mask)
+    members = keep(x > pivot, rows.mask) | (ties & (jnp.cumsum(ties, axis=-1) <= room))
     return (members & (whole > 0)).astype(x.dtype)
-
-
-def _count(x: Array, mask: Array | None) -> Array:
-    return _sum(jnp.ones(x.shape, bool), mask)
-
-
-def _sum(entries: Array, mask: Array | None) -> Array:
-    kept = _kept(entries, mask)
-    return kept.sum(-1, keepdims=True, dtype=jnp.int32).astype(jnp.result_type(jnp.float32))
-
-
-def _kept(values: Array, mask: Array | None) -> Array:
-    return values if mask is None else jnp.where(mask, values, jnp.zeros((), values.dtype))

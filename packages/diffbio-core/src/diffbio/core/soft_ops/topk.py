@@ -16,10 +16,10 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from diffbio.core.soft_ops.modes import Mode, checked_mode
+from diffbio.core.soft_ops.modes import Mode, checked_method, checked_mode
 from diffbio.core.soft_ops.permutation import places_that_count
 from diffbio.core.soft_ops.rows import Rows, Scale, rows_of
-from diffbio.core.soft_ops.scaling import SoftIndex, known, negative
+from diffbio.core.soft_ops.scaling import SoftIndex, keep, known, negative
 from diffbio.core.soft_ops.selection import expectation
 from diffbio.core.soft_ops.softsort import softsort_first_values
 from diffbio.core.soft_ops.sorted_axis import in_order
@@ -79,17 +79,16 @@ def top_k(
         [3.0, 2.0]
     """
     mode = checked_mode(mode)
-    if method not in ("auto", "softsort", "neuralsort"):
-        raise ValueError(f"method is {method!r}; it must be 'auto', 'softsort' or 'neuralsort'")
+    chosen = checked_method(method, ("softsort", "neuralsort"))
     rows = rows_of(negative(x), axis, softness, where, scale)  # ascending order of -x
-    values, indices = _first_places(rows, _checked_k(k, rows.n), mode, method, log=log)
+    values, indices = _first_places(rows, _checked_k(k, rows.n), mode, chosen, log=log)
     return TopK(rows.restored(-values), rows.restored_indices(indices))
 
 
 @functools.partial(jax.jit, static_argnames=("k", "mode", "method", "log"))
 def _first_places(rows: Rows, k: int, mode: Mode, method: str, *, log: bool) -> tuple[Array, Array]:
     """Return the values and indices of the first k places in ascending order."""
-    masked = rows.entries if rows.mask is None else jnp.where(rows.mask, rows.entries, jnp.inf)
+    masked = keep(rows.entries, rows.mask, jnp.inf)
     negated, order = jax.lax.top_k(-masked, k)
     if mode == "hard":
         values = -negated
