@@ -23,6 +23,7 @@ class TestArguments:
     def test_row_31_empty_input(self, mode):
         assert soft_ops.sort(jnp.zeros(0), mode=mode).shape == (0,)
         assert soft_ops.argsort(jnp.zeros(0), mode=mode).shape == (0, 0)
+        assert soft_ops.argsort(jnp.zeros((2, 0)), method="sinkhorn").shape == (2, 0, 0)
         assert soft_ops.rank(jnp.zeros((2, 0)), mode=mode).shape == (2, 0)
         for function in (soft_ops.median, soft_ops.max, soft_ops.argmax):
             with pytest.raises(

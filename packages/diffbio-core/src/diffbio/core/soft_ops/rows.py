@@ -114,9 +114,11 @@ def rows_of(
     """
     x = as_float(x)
     axes = _checked_axes(axis, x.ndim)
+    where = None if where is None else jnp.broadcast_to(where, x.shape).astype(bool)
+    x = keep(x, where)  # a masked NaN would come back in gradients as 0 * NaN
     # computed once: a program that computes them again where it compares them with each other rounds differently
     entries = jax.lax.optimization_barrier(_to_last(in_compute_dtype(x), axes))
-    mask = None if where is None else _to_last(jnp.broadcast_to(where, x.shape).astype(bool), axes)
+    mask = None if where is None else _to_last(where, axes)
     soft = checked_softness(softness, entries.dtype)
     if soft.ndim:
         reduced = tuple(1 if at in axes else length for at, length in enumerate(x.shape))

@@ -152,6 +152,8 @@ def argsort(
     rows = rows_of(negative(x) if descending else x, axis, softness, where, scale)
     mode = checked_mode(mode)
     chosen = checked_method(method, ("softsort", "neuralsort", "sinkhorn"))
+    if rows.entries.size == 0:
+        return rows.restored_indices(jnp.zeros((*rows.entries.shape, rows.n), rows.entries.dtype))
     return rows.restored_indices(_weights(rows, mode, chosen, log=log))
 
 
