@@ -140,6 +140,8 @@ def _scaled_distances(embeddings: Array, root_cell: int | Array, n_neighbors: in
     distances = _diffusion_distances(walk, stationary, root_cell)
     longest = jnp.max(jnp.where(reachable, distances, 0.0))
     scaled = distances / jnp.where(longest > 0, longest, 1.0)
+    # a compiled division may be a product with the reciprocal, which takes the furthest cell to 1 - 2^-24
+    scaled = jnp.where((distances == longest) & (longest > 0), 1.0, scaled)
     return jnp.where(reachable, scaled, jnp.inf)
 
 
