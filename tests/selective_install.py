@@ -72,8 +72,8 @@ class Environment:
 
     def tests(self, package: Path) -> str:
         """Run a package's own tests, and return pytest's last line."""
-        settings = ["-c", str(ROOT / "pyproject.toml"), "--rootdir", str(package), "-p", "no:cacheprovider", "-q"]
-        printed = self.call(str(self.python), "-m", "pytest", *settings, str(package / "tests"))
+        settings = ["-c", str(ROOT / "pyproject.toml"), "--rootdir", str(package), "-p", "no:cacheprovider"]
+        printed = self.call(str(self.python), "-m", "pytest", "-q", "-n", "2", *settings, str(package / "tests"))
         return printed.strip().splitlines()[-1]
 
     def step(self, title: str, action: Callable[[], str | None]) -> bool:

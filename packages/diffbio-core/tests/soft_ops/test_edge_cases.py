@@ -4,6 +4,7 @@ The rows are numbered as in the survey that found them. Where a method is not of
 networks), its nearest counterpart is tested for the same quality.
 """
 
+import functools
 import inspect
 
 import jax
@@ -156,8 +157,35 @@ class TestInfinities:
         for gradient in jax.grad(finite_part, argnums=(0, 1))(self.x, 0.3):
             assert np.isfinite(gradient).all()
 
-    def test_row_15_nan_goes_last_as_in_jnp(self):
-        close(soft_ops.sort(jnp.array([2.0, NAN, 1.0])), [1.0, 2.0, NAN])
+    @pytest.mark.parametrize("method", ["softsort", "neuralsort", "sinkhorn", "permutahedron"])
+    def test_row_15_nan_goes_last_in_either_direction_and_has_no_gradient(self, method):
+        for mode in {"sinkhorn": ("smooth",), "permutahedron": ("smooth", "c0")}.get(method, SOFT):
+            for descending, wanted in ((False, [1.0, 2.0, NAN]), (True, [2.0, 1.0, NAN])):
+
+                def ordered(x, mode=mode, descending=descending):
+                    return soft_ops.sort(x, softness=0.1, mode=mode, method=method, descending=descending)
+
+                x = jnp.array([2.0, NAN, 1.0])
+                np.testing.assert_allclose(ordered(x), wanted, atol=1e-3, err_msg=mode)
+                gradient = jax.grad(lambda x, ordered=ordered: ordered(x)[:2].sum())(x)
+                np.testing.assert_allclose(gradient, [1.0, 0.0, 1.0], atol=1e-2, err_msg=mode)
+
+    @pytest.mark.parametrize("mode", [*SOFT, "hard"])
+    def test_row_15_nan_shows_in_ranks_membership_and_quantiles(self, mode):
+        """As in scipy and numpy; masked, it changes nothing."""
+        x, where = jnp.array([[2.0, NAN, 1.0], [3.0, 1.0, 2.0]]), jnp.array([True, False, True])
+        rank_methods = ("auto", "pairwise", "permutahedron")[: 3 if mode in ("smooth", "c0", "hard") else 2]
+        for of_rows in (
+            *(functools.partial(soft_ops.rank, method=method) for method in rank_methods),
+            functools.partial(soft_ops.top_k_mask, k=1.5),
+            functools.partial(soft_ops.quantile, q=0.3, axis=-1),
+            functools.partial(soft_ops.argquantile, q=0.3, axis=-1),
+            functools.partial(soft_ops.max, axis=-1),
+        ):
+            found = of_rows(x, mode=mode)
+            assert np.isnan(found[0]).all(), of_rows
+            assert np.isfinite(found[1]).all(), of_rows
+            assert np.isfinite(of_rows(x, mode=mode, where=where)).all(), of_rows
 
     @pytest.mark.parametrize("mode", SOFT)
     @pytest.mark.parametrize("scale", ["absolute", "robust"])

@@ -26,7 +26,14 @@ def printed(family, *, x64):
     return {" ".join(line[label] for label in gradient_worker.LABELS): line for line in lines}
 
 
-@pytest.mark.parametrize("family", gradient_worker.FAMILIES)
+def families():
+    """The longest are slow: their derivatives are those of `top_k` and of `counts`, in more forms."""
+    for family in gradient_worker.FAMILIES:
+        slow = family in ("sort", "quantiles", "argquantiles")
+        yield pytest.param(family, marks=pytest.mark.slow if slow else ())
+
+
+@pytest.mark.parametrize("family", families())
 def test_derivatives_are_right(family):
     in_float64, in_float32 = printed(family, x64=True), printed(family, x64=False)
     assert len(in_float64) == len(list(gradient_worker.FAMILIES[family]()))

@@ -93,6 +93,14 @@ def test_bernoulli_at_0_and_1_is_certain(mode):
     assert random.bernoulli(jax.random.key(0), jnp.array([0, 1]), shape=(4, 2), mode=mode).tolist() == [[0, 1]] * 4
 
 
+def test_bernoulli_out_of_range_is_an_error_where_known_and_else_the_nearest():
+    key = jax.random.key(0)
+    for p in (1.5, jnp.array([0.2, -0.1])):
+        with pytest.raises(ValueError, match="between 0 and 1"):
+            random.bernoulli(key, p)
+    assert jax.jit(lambda p: random.bernoulli(key, p))(jnp.array([-0.1, 1.5])).tolist() == [0, 1]
+
+
 def test_choice_draws_have_their_probabilities():
     a = jnp.array([2.0, 3.0, 5.0, 7.0, 11.0])
     draws = random.choice(jax.random.key(0), a, shape=(100, 200), logits=LOGITS, mode="hard")

@@ -130,7 +130,8 @@ def argquantile(
         log: Return the logarithm of the distribution.
 
     Returns:
-        The shape of `q`, then that of `x` without `axis`, then the n entries of `axis`; a distribution over these.
+        The shape of `q`, then that of `x` without `axis`, then the n entries of `axis`; a distribution over these. NaN
+        where an entry is.
 
     Raises:
         ValueError: As in `quantile`.
@@ -230,15 +231,13 @@ def _places(rows: Rows, q: ArrayLike, interpolation: str) -> _Places:
 @functools.partial(jax.jit, static_argnames=("mode", "method"))
 def _value(rows: Rows, places: _Places, mode: Mode, method: str) -> Float[Array, "..."]:
     value = places.mean(_entries(rows, places.entries, mode, method))
-    value = jnp.where(rows.count > 0, value, 0)
-    unknown = keep(jnp.isnan(rows.entries), rows.mask)
-    return jnp.where(unknown.any(-1, keepdims=True), jnp.nan, value)[..., 0]
+    return rows.nan_shown(jnp.where(rows.count > 0, value, 0))[..., 0]
 
 
 @functools.partial(jax.jit, static_argnames=("mode", "method"))
 def _index(rows: Rows, places: _Places, mode: Mode, method: str) -> Float[Array, "... n"]:
     weights = places.mean(_weights(rows, places.entries, mode, method))
-    return jnp.where(rows.count > 0, weights, 0)
+    return rows.nan_shown(jnp.where(rows.count > 0, weights, 0))
 
 
 def _entries(rows: Rows, below: Array, mode: Mode, method: str) -> Float[Array, "2 ... 1"]:

@@ -14,13 +14,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from diffbio.core.soft_ops.elementwise import heaviside
 from diffbio.core.soft_ops.extrema import argmax
 from diffbio.core.soft_ops.modes import Mode
-from diffbio.core.soft_ops.scaling import SoftBool, SoftIndex, as_float, in_compute_dtype
+from diffbio.core.soft_ops.scaling import SoftBool, SoftIndex, as_float, in_compute_dtype, known
 from diffbio.core.soft_ops.selection import take
 from diffbio.core.soft_ops.sorting import argsort
 from diffbio.core.soft_ops.straight_through import st
@@ -83,7 +84,7 @@ def bernoulli(
 
     Args:
         key: A key of jax.random.
-        p: Probabilities in [0, 1], any shape.
+        p: Probabilities in [0, 1], any shape. A traced `p` out of range counts as the nearest in range.
         shape: The shape of the draws, which `p` must broadcast to; by default that of `p`.
         softness: Without unit, above 0: the width of the threshold on the logit scale.
         mode: The step function; `hard` gives 0 and 1.
@@ -92,7 +93,7 @@ def bernoulli(
         Truth values in [0, 1]; -> exact draws. At p = 0 and 1 they are 0 and 1.
 
     Raises:
-        ValueError: `shape` does not fit; the softness is not above 0; an unknown mode.
+        ValueError: `p` is known to be out of range; `shape` does not fit; the softness is not above 0; an unknown mode.
 
     References:
         Maddison, Mnih and Teh, ICLR 2017 (the binary Concrete distribution).
@@ -101,8 +102,10 @@ def bernoulli(
         >>> round(float(bernoulli(jax.random.key(0), 0.3, shape=(10000,), mode="hard").mean()), 1)
         0.3
     """
+    if known(p) and np.any((np.asarray(p) < 0) | (np.asarray(p) > 1)):
+        raise ValueError(f"p is {p}; a probability must be between 0 and 1")
     p = as_float(p)
-    wide = in_compute_dtype(p)
+    wide = jnp.clip(in_compute_dtype(p), 0, 1)
     noise = jax.random.logistic(key, _shape_of_draws(shape, p.shape), wide.dtype)
     inside = (wide > 0) & (wide < 1)
     safe = jnp.where(inside, wide, 0.5)

@@ -6,7 +6,7 @@ sum of steps, and so its relaxation:
     rank(x)_i = 1/2 + sum over j of F((x_i - x_j) / softness)
 
 with F the step function of the mode. Ranks always sum to n (n + 1) / 2, equal entries have equal ranks, and the
-gradient is at most n / (4 softness). As softness -> 0 the rank is that of scipy.stats.rankdata(method="average").
+gradient is at most n / (4 softness) (n / softness for `permutahedron`). As softness -> 0 the rank is that of scipy.stats.rankdata(method="average").
 
 Three methods:
 
@@ -65,7 +65,7 @@ def rank(
 
     Returns:
         The shape of `x`; -> ranks with the mean rank for ties. Except for `permutahedron` in mode smooth, they sum to
-        n (n + 1) / 2 at every softness.
+        n (n + 1) / 2 at every softness. A row with NaN has ranks NaN.
 
     Raises:
         ValueError: The softness is not above 0; an unknown mode, method or scale, or a method without this mode.
@@ -102,7 +102,7 @@ def _ranks(rows: Rows, mode: Mode, method: str) -> Float[Array, "... n"]:
         else:
             in_place = permutahedron_rank(ascending, counts, rows.softness, mode)
         ranks = _taken(in_place, inverse_order(order))
-    return keep(ranks, rows.mask)
+    return keep(rows.nan_shown(ranks), rows.mask)
 
 
 @jax.custom_jvp

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import jax
@@ -62,6 +62,16 @@ class Rows:
     def count(self) -> Float[Array, "... 1"]:
         """How many entries of each row count."""
         return how_many(self.counts, None)
+
+    def numbers(self) -> Rows:
+        """Return the rows with NaN among the entries that do not count."""
+        number = ~jnp.isnan(self.entries)
+        return replace(self, entries=keep(self.entries, number), mask=self.counts & number)
+
+    def nan_shown(self, values: Float[Array, "... m"]) -> Float[Array, "... m"]:
+        """Return `values`, but NaN in each row in which an entry that counts is NaN."""
+        unknown = keep(jnp.isnan(self.entries), self.mask).any(-1, keepdims=True)
+        return jnp.where(unknown, jnp.nan, values)
 
     def reduced(self, values: Float[Array, "..."], *, keepdims: bool = False) -> Float[Array, "..."]:
         """Return one value per row as the result of a reduction; axes in front of the rows stay in front."""

@@ -100,13 +100,19 @@ def _values(rows: Rows, mode: Mode, method: str) -> Float[Array, "... n"]:
         values = ascending
     elif method == "softsort" and mode == "smooth":
         values = softsort_values(ascending, counts, rows.softness)
-    elif method == "permutahedron":
-        values = permutahedron_sort(ascending, counts, rows.softness, mode)
-    elif method == "sinkhorn":
-        values = expectation(sinkhorn_weights(rows.entries, ascending, rows, mode), rows.entries[..., None, :])
     else:
-        values = _mean_at_places(rows, ascending, mode, method)
+        values = jnp.where(jnp.isnan(ascending), jnp.nan, _means_of_numbers(rows.numbers(), mode, method))
     return values if rows.mask is None else jnp.where(counts, values, 0)
+
+
+def _means_of_numbers(rows: Rows, mode: Mode, method: str) -> Float[Array, "... n"]:
+    ascending, counts = in_ascending_order(rows)
+    ascending = jnp.where(counts, ascending, 0)
+    if method == "permutahedron":
+        return permutahedron_sort(ascending, counts, rows.softness, mode)
+    if method == "sinkhorn":
+        return expectation(sinkhorn_weights(rows.entries, ascending, rows, mode), rows.entries[..., None, :])
+    return _mean_at_places(rows, ascending, mode, method)
 
 
 def argsort(

@@ -59,7 +59,7 @@ def top_k_mask(
 
     Returns:
         The shape of `x`; -> 1 for the k largest and 0 for the rest. Its derivative in `k` sums to 1, and to 0 where a
-        gap is so wide that all steps are saturated.
+        gap is so wide that all steps are saturated. NaN where an entry is.
 
     Raises:
         ValueError: `k` is known not to be between 0 and n; the softness is not above 0; an unknown mode or scale.
@@ -83,7 +83,7 @@ def _membership(rows: Rows, target: Float[Array, "... 1"], mode: Mode) -> Float[
     inside = (target > 0) & (target < count)
     excess: Any = excess_over_threshold(rows.entries, rows.softness, jnp.where(inside, target, 0.5), rows.mask, mode)
     mask = jnp.where(inside, step(excess, mode), (target > 0).astype(excess.dtype))
-    return keep(mask, rows.mask)
+    return keep(rows.nan_shown(mask), rows.mask)
 
 
 def checked_count(k: ArrayLike, rows: Rows) -> Float[Array, "... 1"]:
@@ -236,4 +236,4 @@ def _first_k_largest(rows: Rows, k: Array) -> Array:
     ties = keep(x == pivot, rows.mask)
     room = whole - how_many(x > pivot, rows.mask)
     members = keep(x > pivot, rows.mask) | (ties & (jnp.cumsum(ties, axis=-1) <= room))
-    return (members & (whole > 0)).astype(x.dtype)
+    return keep(rows.nan_shown((members & (whole > 0)).astype(x.dtype)), rows.mask)
