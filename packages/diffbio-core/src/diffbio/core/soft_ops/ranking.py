@@ -6,7 +6,8 @@ sum of steps, and so its relaxation:
     rank(x)_i = 1/2 + sum over j of F((x_i - x_j) / softness)
 
 with F the step function of the mode. Ranks always sum to n (n + 1) / 2, equal entries have equal ranks, and the
-gradient is at most n / (4 softness) (n / softness for `permutahedron`). As softness -> 0 the rank is that of scipy.stats.rankdata(method="average").
+gradient is at most n / (4 softness) (n / softness for `permutahedron`). As softness -> 0 the rank is that of
+scipy.stats.rankdata(method="average").
 
 Three methods:
 
