@@ -21,6 +21,7 @@ OWNED = {
         "operators/singlecell",
         "pipelines/singlecell",
         "plots/singlecell",
+        "plugins/singlecell",
         "singlecell",
     },
 }
@@ -60,8 +61,8 @@ def test_shared_folders_hold_folders_alone(package):
     base = package / "src" / "diffbio"
     for shared in SHARED:
         files = [path.name for path in (base / shared).glob("*") if path.is_file()]
-        allowed = [f"{package.name.removeprefix('diffbio-')}.py"] if shared == "plugins" else []
-        assert set(files) <= set(allowed), f"{base / shared} is shared with other distributions: move {files}"
+        allowed = {f"{package.name.removeprefix('diffbio-')}.py"} if shared == "plugins" else set()
+        assert set(files) <= allowed, f"{base / shared} is shared with other distributions: move {files}"
 
 
 @of_each_package

@@ -1,0 +1,68 @@
+"""What diffbio-singlecell brings to the registry: declarations only, so that listing them imports no JAX."""
+
+from diffbio.core.hookspecs import (
+    Declaration,
+    Plugin,
+    ReaderDeclaration,
+    WriterDeclaration,
+    hookimpl,
+)
+from diffbio.plugins.singlecell import cells, preprocessing
+
+
+@hookimpl
+def diffbio_plugin() -> Plugin:
+    """Return the single-cell operators, files, losses, recipes, plots and the demo."""
+    return Plugin(
+        api=1,
+        operators=(*preprocessing.OPERATORS, *cells.OPERATORS),
+        readers=(
+            ReaderDeclaration(
+                name="single-cell",
+                target="diffbio.io.singlecell:read",
+                summary="AnnData (.h5ad, .zarr), 10x (.h5, .mtx folders).",
+                suffixes=(".h5ad", ".zarr", ".h5", ".mtx", "/"),
+            ),
+        ),
+        writers=(
+            WriterDeclaration(
+                name="h5ad",
+                target="diffbio.io.singlecell:write",
+                summary="AnnData with the results added.",
+                suffixes=(".h5ad",),
+            ),
+        ),
+        losses=(
+            Declaration(
+                name="cell_type_cross_entropy",
+                target="diffbio.losses.singlecell:cell_type_cross_entropy",
+                summary="Cross-entropy of cell-type logits on labelled cells.",
+            ),
+            Declaration(
+                name="cluster_compactness",
+                target="diffbio.losses.singlecell:cluster_compactness",
+                summary="Soft within-cluster sum of squares per cell.",
+            ),
+        ),
+        recipes=(
+            Declaration(
+                name="annotation",
+                target="diffbio.pipelines.singlecell:annotation_recipe",
+                summary="Scaling, soft gene selection, learnable PCA, linear cell-type classifier.",
+            ),
+        ),
+        plots=(
+            Declaration(
+                name="annotation",
+                target="diffbio.plots.singlecell:annotation_figures",
+                summary="The embedding by predicted cell type; the confusion matrix where cells are labelled.",
+            ),
+        ),
+        commands=(
+            Declaration(
+                name="demo",
+                target="diffbio.pipelines.singlecell.demo:demo",
+                summary="Train a pipeline on real cells, frozen against joint, and draw it.",
+            ),
+        ),
+    )
