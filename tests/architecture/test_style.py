@@ -55,7 +55,7 @@ def test_nothing_is_left_for_later(paths):
 
 @of_each_source
 def test_no_seed_is_a_constant(path):
-    if path.stem.endswith(("example", "examples")):
+    if "examples" in path.parts or path.stem == "example":
         return  # the one place for fixed data: every law sees the same
     text = path.read_text(encoding="utf-8")
     lines = text.splitlines()
