@@ -99,13 +99,10 @@ def contract_of(compute: Callable[..., Any]) -> Contract:
         ContractError: The signature can't be a contract: a parameter without a jaxtyping annotation, or a result
             that is no NamedTuple.
     """
-    hints = _resolved(compute)
-    parameters = list(inspect.signature(compute).parameters.values())[1:]
-    inputs = [_port(compute, p, hints.get(p.name)) for p in parameters if p.name != "key"]
-    keys = [p for p in parameters if p.name == "key"]
-    if keys and keys[0].kind is not inspect.Parameter.KEYWORD_ONLY:
+    key = inspect.signature(compute).parameters.get("key")
+    if key is not None and key.kind is not inspect.Parameter.KEYWORD_ONLY:
         raise ContractError(f"{compute.__qualname__}: make 'key' keyword-only (write '*, key')")
-    result = hints.get("return")
+    result = _resolved(compute).get("return")
     if not (isinstance(result, type) and issubclass(result, tuple) and hasattr(result, "_fields")):
         raise ContractError(
             f"{compute.__qualname__} returns {result!r}; annotate it with a NamedTuple whose fields "
@@ -113,7 +110,18 @@ def contract_of(compute: Callable[..., Any]) -> Contract:
         )
     arrays = _resolved(result)
     outputs = [_port_of(name, arrays[name], optional=False) for name in result._fields]  # type: ignore[attr-defined]
-    return Contract(tuple(inputs), tuple(outputs), takes_key=bool(keys))
+    return Contract(inputs_of(compute), tuple(outputs), takes_key=key is not None)
+
+
+def inputs_of(method: Callable[..., Any]) -> tuple[Port, ...]:
+    """Return the arrays that a method of an operator (`compute`, `initialize`) reads.
+
+    Raises:
+        ContractError: A parameter has no jaxtyping annotation.
+    """
+    hints = _resolved(method)
+    parameters = list(inspect.signature(method).parameters.values())[1:]
+    return tuple(_port(method, p, hints.get(p.name)) for p in parameters if p.name != "key")
 
 
 def _resolved(annotated: Any) -> dict[str, Any]:

@@ -207,10 +207,20 @@ class Pipeline(Operator[PipelineConfig]):
 def _default_names(steps: tuple[Operator[Any], ...]) -> tuple[str, ...]:
     names: list[str] = []
     for step in steps:
-        snake = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", step.title).lower()
+        snake = snake_case(step.title)
         count = sum(name == snake or re.fullmatch(rf"{snake}_\d+", name) is not None for name in names)
         names.append(f"{snake}_{count + 1}" if count else snake)
     return tuple(names)
+
+
+def snake_case(name: str) -> str:
+    """Return the name of a step or function for that of a class.
+
+    Example:
+        >>> snake_case("PCAProjection"), snake_case("CellTypeClassifier"), snake_case("UMAP")
+        ('pca_projection', 'cell_type_classifier', 'umap')
+    """
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
 
 
 def _shape_of(leaf: Any) -> jax.ShapeDtypeStruct:

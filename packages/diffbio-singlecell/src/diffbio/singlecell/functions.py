@@ -1,0 +1,156 @@
+"""Functions of an AnnData, made from registered operators: nothing about an operator is said here a second time.
+
+The signature of a function holds the fields of the operator's configuration, less those that the data give (`n_genes`
+is the number of genes), and one argument for the place of each array that the operator reads (see `places`).
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import re
+from collections.abc import Callable, Iterable, Mapping
+from importlib.metadata import version
+from typing import Any
+
+import jax
+from anndata import AnnData
+from flax import nnx
+
+from diffbio.core import Operator, OperatorConfig, Pipeline
+from diffbio.core.contract import Port, contract_of, inputs_of
+from diffbio.core.errors import listed, nearest
+from diffbio.core.pipeline import snake_case
+from diffbio.core.recipe import Recipe, Step, config_class_of
+from diffbio.core.registry import registry
+from diffbio.singlecell.places import Cells, places_of, put
+from diffbio.training import transform
+
+_PREPROCESSING = frozenset(
+    {"embeddings", "gated", "gene_gate", "imputed_counts", "neighbor_indices", "normalized", "scaled", "size_factors"}
+    | {"tfidf", "transformed"}
+)
+"""An operator that writes one of these data keys is preprocessing, any other a tool."""
+
+_NAMED = {"classes": "classes", "batches": "batches"}
+"""Dimensions whose size is the number of names of labels or batches, by the entry of the cells' metadata."""
+
+
+_SCANPY_NAMES = {"pca_projection": "pca", "diffusion_map": "diffmap", "diffusion_pseudotime": "dpt"}
+"""What scanpy calls the results of functions that have another name here."""
+
+
+def function_names(module: str) -> list[str]:
+    """Return the names of the functions of `pp` or `tl`."""
+    return sorted(_operators(module))
+
+
+def function_of(name: str, module: str) -> Callable[..., Operator[Any]]:
+    """Return the function `name` of `pp` or `tl`.
+
+    Raises:
+        AttributeError: No operator of single cells has that name there.
+    """
+    known = _operators(module)
+    if name not in known:
+        other = "tl" if module == "pp" else "pp"
+        hint = f"; it is in {other}" if name in _operators(other) else nearest(name, known)
+        raise AttributeError(f"diffbio.singlecell.{module} has no {name!r}{hint}; it has {listed(sorted(known))}")
+    return _made(known[name], name, module)
+
+
+def _operators(module: str) -> dict[str, str]:
+    """Return the operators of this distribution that belong to the module, by the name of their function."""
+    return {
+        snake_case(name): name
+        for name, entry in registry().operators.items()
+        if entry.distribution == "diffbio-singlecell"
+        and _PREPROCESSING.isdisjoint(entry.declaration.writes) == (module == "tl")
+    }
+
+
+@functools.cache
+def _made(operator_name: str, name: str, module: str) -> Callable[..., Operator[Any]]:
+    operator: type[Operator[Any]] = registry().load("operators", operator_name)
+    ports = _inputs(operator)
+    places = places_of(ports)
+    config = config_class_of(operator)
+    fields = _free_fields(config, ports)
+
+    def function(adata: AnnData, *arguments: Any, **keywords: Any) -> Operator[Any]:
+        bound = signature.bind(adata, *arguments, **keywords)
+        bound.apply_defaults()
+        values = bound.arguments
+        cells = Cells(adata, ports, {key: values[place] for key, place in places.items()})
+        given = {field: values[field] for field in fields}
+        pipeline = _initialized(operator_name, given, cells, seed=values["random_state"])
+        results = transform(pipeline, cells, key=jax.random.key(values["random_state"]))
+        made = pipeline.steps[0]
+        title = values["key_added"] or _SCANPY_NAMES.get(name, name)
+        rest = put(adata, made.contract.outputs, results, title, cells.metadata.get("classes", []))
+        params = made.config.to_dict() | {place: values[place] for place in places.values() if values[place]}
+        params |= {"random_state": values["random_state"]}
+        adata.uns[title] = {"params": _storable(params), "diffbio_version": version("diffbio-singlecell"), **rest}
+        return made
+
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    parameters = [inspect.Parameter("adata", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=AnnData)]
+    parameters += [inspect.Parameter(place, keyword, default=None, annotation=str | None) for place in places.values()]
+    parameters += [field.replace(kind=keyword) for field in fields.values()]
+    parameters += [inspect.Parameter("key_added", keyword, default=None, annotation=str | None)]
+    parameters += [inspect.Parameter("random_state", keyword, default=0, annotation=int)]
+    signature = inspect.Signature(parameters, return_annotation=operator)
+    function.__signature__ = signature  # pyright: ignore[reportFunctionMemberAccess]
+    function.__name__ = function.__qualname__ = name
+    function.__module__ = f"diffbio.singlecell.{module}"
+    function.__doc__ = _documentation(operator, config, fields, places)
+    return function
+
+
+def _inputs(operator: type[Operator[Any]]) -> tuple[Port, ...]:
+    """Return what the operator reads, in `compute` and in `initialize`."""
+    ports = {port.key: port for port in contract_of(operator.compute).inputs}
+    if operator.initialize is not Operator.initialize:
+        for port in inputs_of(operator.initialize):
+            ports.setdefault(port.key, port)
+    return tuple(ports.values())
+
+
+def _free_fields(config: type[OperatorConfig], ports: tuple[Port, ...]) -> dict[str, inspect.Parameter]:
+    """Return the fields of a configuration that the data do not give."""
+    dims = {dim.lstrip("*") for port in ports for dim in port.dims or ()} | _NAMED.keys()
+    fields = inspect.signature(config).parameters
+    return {
+        name: field
+        for name, field in fields.items()
+        if not (field.default is inspect.Parameter.empty and name.removeprefix("n_") in dims)
+    }
+
+
+def _initialized(operator_name: str, given: Mapping[str, Any], cells: Cells, *, seed: int) -> Pipeline:
+    recipe = Recipe(steps=(Step(operator=operator_name, config=dict(given)),))
+    arrays = cells.all()
+    sizes = {dim: len(cells.metadata[entry]) for dim, entry in _NAMED.items() if entry in cells.metadata}
+    pipeline = Pipeline.from_recipe(recipe, rngs=nnx.Rngs(seed), data=arrays, sizes=sizes)
+    pipeline.initialize(key=jax.random.key(seed), **arrays)
+    return pipeline
+
+
+def _storable(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return parameters as an `.h5ad` can hold them: what is None is left out."""
+    return {name: list(v) if isinstance(v, tuple) else v for name, v in params.items() if v is not None}
+
+
+def _documentation(
+    operator: type[Operator[Any]], config: type[OperatorConfig], fields: Iterable[str], places: Mapping[str, str]
+) -> str:
+    about, _, _ = (inspect.getdoc(operator) or "").partition("\n\nArgs:")
+    described = re.findall(r"(?m)^    (\w+): (.*(?:\n {8}.*)*)", inspect.getdoc(config) or "")
+    arguments = ["adata: The cells; changed in place, results go where `diffbio.singlecell.places` says."]
+    arguments += [f"{place}: Where `{key}` is read from." for key, place in places.items()]
+    arguments += [f"{name}: {text}" for name, text in described if name in fields]
+    arguments += ["key_added: The name of the results; by default that of this function."]
+    arguments += ["random_state: Seed of everything random."]
+    lines = "\n    ".join(arguments)
+    returned = "The operator, initialized on these cells, to apply to others."
+    return f"{about}\n\nArgs:\n    {lines}\n\nReturns:\n    {returned}\n"

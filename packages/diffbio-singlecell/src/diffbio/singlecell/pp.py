@@ -1,0 +1,16 @@
+"""Preprocessing: operators that give expression, genes, embeddings or neighbours, as functions of an AnnData."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from diffbio.singlecell.functions import function_names, function_of
+
+
+def __getattr__(name: str) -> Callable[..., Any]:
+    return function_of(name, "pp")
+
+
+def __dir__() -> list[str]:
+    return function_names("pp")
