@@ -11,6 +11,13 @@ FOLDER = os.environ.get("DIFFBIO_CERTIFICATES")
 """Where records go, one JSON line each; nothing is written where this is not set."""
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that certify, so that `-m certificate` selects them."""
+    for item in items:
+        if "certificate" in getattr(item, "fixturenames", ()):
+            item.add_marker("certificate")
+
+
 @pytest.fixture
 def certificate(request: pytest.FixtureRequest) -> Iterator[Callable[..., None]]:
     """Return a function that prints and records one measured agreement; rows of a failed test are dropped."""

@@ -25,14 +25,21 @@ def counts() -> np.ndarray:
     return counts
 
 
-def test_defaults_equal_scanpy(counts: np.ndarray) -> None:
+def test_defaults_equal_scanpy(counts: np.ndarray, certificate) -> None:
     sc = pytest.importorskip("scanpy")
     expected = sc.AnnData(counts.copy())
     sc.pp.normalize_total(expected, target_sum=1e4)
     sc.pp.log1p(expected)
     data = LibrarySizeNormalization(LibrarySizeNormalizationConfig()).apply({"counts": counts}, {}, None)[0]
     error = np.abs(np.asarray(data["normalized"]) - expected.X).max()
-    print(f"largest difference from scanpy: {error:.1e}")
+    certificate(
+        operator="LibrarySizeNormalization",
+        reference="scanpy normalize_total, log1p",
+        data="simulated counts, 300 x 400",
+        quantity="largest difference",
+        value=error,
+        bar="<= 1e-5",
+    )
     assert error <= 1e-5
     filled = counts.sum(1) > 0
     np.testing.assert_allclose(data["size_factors"][filled], counts.sum(1)[filled] / 1e4, rtol=1e-5)

@@ -11,7 +11,7 @@
 | `labels`, `batch_labels` (cells,) | `labels_key=`, `batch_key=`: columns of `obs` | - |
 | (cells,) | `obs[key]` | `obs[key]` |
 | (genes,) | `var[key]` | `var[key]` |
-| all else | `uns[<name>][key]` | `uns[<name>][key]` |
+| all else | `uns[key]` | `uns[<name>][key]` |
 
 `<name>` is the name of the function, or `key_added`. The parameters of a call are in `uns[<name>]["params"]`.
 """
