@@ -100,8 +100,14 @@ class Pipeline(Operator[PipelineConfig]):
         data: dict[str, Any] = inputs
         for index, (name, step) in enumerate(zip(self.names, self.steps, strict=True)):
             with _naming(name):
-                data, _, _ = step.apply(data, {}, None, self._step_key(index, key))
+                data, _, _ = step.apply(data, {}, None, self.step_key(index, key))
         return {port.parameter: data[port.parameter] for port in self.signature.outputs}
+
+    def step_key(self, index: int, key: jax.Array | None) -> jax.Array | None:
+        """Return the key that a step is given when the pipeline is given `key`; None for a step that draws nothing."""
+        if key is None or not self.steps[index].signature.takes_key:
+            return None
+        return jax.random.fold_in(key, index)
 
     def initialize(self, *, key: jax.Array | None = None, **data: Any) -> None:
         """Initialize the steps in order, each on what the earlier ones give.
@@ -116,7 +122,7 @@ class Pipeline(Operator[PipelineConfig]):
             with _naming(name):
                 step.initialize_from(data, key=step_key)
                 if index < last:
-                    data, _, _ = step.apply(data, {}, None, self._step_key(index, step_key))
+                    data, _, _ = step.apply(data, {}, None, self.step_key(index, step_key))
 
     def check(self, data: Data) -> dict[str, Any]:
         """Return shape and dtype of every key after the pipeline, without computing anything.
@@ -193,11 +199,6 @@ class Pipeline(Operator[PipelineConfig]):
 
     def _check(self, port: Port, array: jax.Array, sizes: Sizes, *, output: bool = False) -> None:
         """Leave the checks to the steps: two of them may give one name of a dimension two sizes."""
-
-    def _step_key(self, index: int, key: jax.Array | None) -> jax.Array | None:
-        if key is None or not self.steps[index].signature.takes_key:
-            return None
-        return jax.random.fold_in(key, index)
 
     def _is_read_later(self, key: str, origin: str) -> bool:
         index = int(origin.removeprefix("step"))

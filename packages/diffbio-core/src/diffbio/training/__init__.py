@@ -9,6 +9,7 @@ from diffbio.training.plan import TrainingPlan
 from diffbio.training.runs import Run, data_options, plan_of, prepare
 from diffbio.training.schedules import temperature_schedule
 from diffbio.training.selection import AnchorSelection, Candidate, select_anchor
+from diffbio.training.sensitivity import StageGradient, stage_gradients
 from diffbio.training.transform import transform
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "History",
     "Run",
     "Split",
+    "StageGradient",
     "Subset",
     "TrainingPlan",
     "anchor_penalty",
@@ -30,6 +32,7 @@ __all__ = [
     "prepare",
     "select_anchor",
     "split",
+    "stage_gradients",
     "temperature_schedule",
     "transform",
 ]
