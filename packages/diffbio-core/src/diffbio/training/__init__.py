@@ -10,6 +10,7 @@ from diffbio.training.runs import Run, data_options, plan_of, prepare
 from diffbio.training.schedules import temperature_schedule
 from diffbio.training.selection import AnchorSelection, Candidate, select_anchor
 from diffbio.training.sensitivity import StageGradient, stage_gradients
+from diffbio.training.step import learning_stages
 from diffbio.training.transform import transform
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "data_options",
     "evaluate",
     "fit",
+    "learning_stages",
     "plan_of",
     "prepare",
     "select_anchor",

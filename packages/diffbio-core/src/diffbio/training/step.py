@@ -94,6 +94,15 @@ def take_apart(pipeline: Pipeline) -> tuple[nnx.GraphDef[Pipeline], Weights, PyT
     return graphdef, weights, nnx.to_pure_dict(buffers)
 
 
+def learning_stages(pipeline: Pipeline) -> tuple[str, ...]:
+    """Return the names of the stages that have parameters, in order.
+
+    Args:
+        pipeline: Any pipeline.
+    """
+    return tuple(take_apart(pipeline)[1])
+
+
 def put_together(
     graphdef: nnx.GraphDef[Pipeline], stages: tuple[str, ...], weights: Weights, buffers: PyTree
 ) -> Pipeline:
