@@ -56,6 +56,9 @@ def show(name: Annotated[str, typer.Argument(help="The operator's name, as in `d
             shape = port.wanted(lambda _: None)
             keys.add_row(verb, f"{port.key}{' (optional)' if port.optional else ''}", shape, port.kind())
     console.print(keys)
+    declared = registry().operators.get(operator.__name__)
+    if declared is not None and declared.declaration.objective:
+        console.print(f"\ntrained by the loss {declared.declaration.objective}")
     fields = Table(box=None, header_style="bold", pad_edge=False)
     for column in (config.__name__, "value", "default"):
         fields.add_column(column)

@@ -60,11 +60,14 @@ class OperatorDeclaration(Declaration):
         reads: The data keys that it reads by default; a conformance law holds them to the class.
         writes: The data keys that it writes by default.
         example: Where the function stands that returns its `diffbio.testing.Example`.
+        objective: The registered name of the loss that trains it; None for an operator that means something without
+            training.
     """
 
     reads: tuple[str, ...]
     writes: tuple[str, ...]
     example: str
+    objective: str | None = None
 
     def load_example(self) -> Any:
         """Import and call the function that builds the operator's example."""

@@ -14,6 +14,7 @@ from importlib.metadata import version
 from typing import Any
 
 import jax
+import optax
 from anndata import AnnData
 from flax import nnx
 
@@ -24,16 +25,19 @@ from diffbio.core.pipeline import snake_case
 from diffbio.core.recipe import Recipe, Step, config_class_of
 from diffbio.core.registry import registry
 from diffbio.singlecell.places import Cells, places_of, put
-from diffbio.training import transform
+from diffbio.training import fit, transform
 
 _PREPROCESSING = frozenset(
     {"embeddings", "gated", "gene_gate", "imputed_counts", "neighbor_indices", "normalized", "scaled", "size_factors"}
-    | {"tfidf", "transformed"}
+    | {"pearson_residuals", "quantile_normalized", "selected_embeddings", "tfidf", "transformed"}
 )
 """An operator that writes one of these data keys is preprocessing, any other a tool."""
 
-_NAMED = {"classes": "classes", "batches": "batches"}
-"""Dimensions whose size is the number of names of labels or batches, by the entry of the cells' metadata."""
+_SIZES = {"n_classes": "classes", "n_batches": "batches"}
+"""Fields of configurations that hold the number of names of labels or batches, by entry of the cells' metadata."""
+
+_TRAINING = {"epochs": 100, "batch_size": 128, "learning_rate": 1e-3}
+"""Arguments of the functions of operators that have to be trained, and their defaults."""
 
 
 _SCANPY_NAMES = {"pca_projection": "pca", "diffusion_map": "diffmap", "diffusion_pseudotime": "dpt"}
@@ -73,6 +77,7 @@ def _operators(module: str) -> dict[str, str]:
 def _made(operator_name: str, name: str, module: str) -> Callable[..., Operator[Any]]:
     operator: type[Operator[Any]] = registry().load("operators", operator_name)
     ports = _inputs(operator)
+    objective = registry().find("operators", operator_name).declaration.objective
     places = places_of(ports)
     config = config_class_of(operator)
     fields = _free_fields(config, ports)
@@ -84,12 +89,14 @@ def _made(operator_name: str, name: str, module: str) -> Callable[..., Operator[
         cells = Cells(adata, ports, {key: values[place] for key, place in places.items()})
         given = {field: values[field] for field in fields}
         pipeline = _initialized(operator_name, given, cells, seed=values["random_state"])
+        if objective is not None:
+            pipeline = _trained(pipeline, objective, cells, values)
         results = transform(pipeline, cells, key=jax.random.key(values["random_state"]))
         made = pipeline.steps[0]
         title = values["key_added"] or _SCANPY_NAMES.get(name, name)
         rest = put(adata, made.contract.outputs, results, title, cells.metadata.get("classes", []))
         params = made.config.to_dict() | {place: values[place] for place in places.values() if values[place]}
-        params |= {"random_state": values["random_state"]}
+        params |= {name: values[name] for name in ("random_state", *(_TRAINING if objective else ()))}
         adata.uns[title] = {"params": _storable(params), "diffbio_version": version("diffbio-singlecell"), **rest}
         return made
 
@@ -97,13 +104,15 @@ def _made(operator_name: str, name: str, module: str) -> Callable[..., Operator[
     parameters = [inspect.Parameter("adata", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=AnnData)]
     parameters += [inspect.Parameter(place, keyword, default=None, annotation=str | None) for place in places.values()]
     parameters += [field.replace(kind=keyword) for field in fields.values()]
+    if objective is not None:
+        parameters += [inspect.Parameter(name, keyword, default=default) for name, default in _TRAINING.items()]
     parameters += [inspect.Parameter("key_added", keyword, default=None, annotation=str | None)]
     parameters += [inspect.Parameter("random_state", keyword, default=0, annotation=int)]
     signature = inspect.Signature(parameters, return_annotation=operator)
     function.__signature__ = signature  # pyright: ignore[reportFunctionMemberAccess]
     function.__name__ = function.__qualname__ = name
     function.__module__ = f"diffbio.singlecell.{module}"
-    function.__doc__ = _documentation(operator, config, fields, places)
+    function.__doc__ = _documentation(operator, config, fields, places, trained=objective is not None)
     return function
 
 
@@ -113,27 +122,47 @@ def _inputs(operator: type[Operator[Any]]) -> tuple[Port, ...]:
     if operator.initialize is not Operator.initialize:
         for port in inputs_of(operator.initialize):
             ports.setdefault(port.key, port)
+    outputs = contract_of(operator.compute).outputs
+    if any("classes" in (port.dims or ()) for port in outputs):
+        ports.setdefault("labels", Port("labels", "labels", ("*cells",), ("int32",)))  # names the classes, and trains
     return tuple(ports.values())
 
 
 def _free_fields(config: type[OperatorConfig], ports: tuple[Port, ...]) -> dict[str, inspect.Parameter]:
     """Return the fields of a configuration that the data do not give."""
-    dims = {dim.lstrip("*") for port in ports for dim in port.dims or ()} | _NAMED.keys()
+    dims = {dim.lstrip("*") for port in ports for dim in port.dims or ()}
     fields = inspect.signature(config).parameters
     return {
         name: field
         for name, field in fields.items()
-        if not (field.default is inspect.Parameter.empty and name.removeprefix("n_") in dims)
+        if not (
+            name in _SIZES or (field.default is inspect.Parameter.empty and name.startswith("n_") and name[2:] in dims)
+        )
     }
 
 
 def _initialized(operator_name: str, given: Mapping[str, Any], cells: Cells, *, seed: int) -> Pipeline:
-    recipe = Recipe(steps=(Step(operator=operator_name, config=dict(given)),))
+    fields = inspect.signature(config_class_of(registry().load("operators", operator_name))).parameters
+    sizes = {name: len(cells.metadata[entry]) for name, entry in _SIZES.items() if entry in cells.metadata}
+    config = dict(given) | {name: size for name, size in sizes.items() if name in fields}
     arrays = cells.all()
-    sizes = {dim: len(cells.metadata[entry]) for dim, entry in _NAMED.items() if entry in cells.metadata}
-    pipeline = Pipeline.from_recipe(recipe, rngs=nnx.Rngs(seed), data=arrays, sizes=sizes)
+    recipe = Recipe(steps=(Step(operator=operator_name, config=config),))
+    pipeline = Pipeline.from_recipe(recipe, rngs=nnx.Rngs(seed), data=arrays)
     pipeline.initialize(key=jax.random.key(seed), **arrays)
     return pipeline
+
+
+def _trained(pipeline: Pipeline, objective: str, cells: Cells, values: Mapping[str, Any]) -> Pipeline:
+    return fit(
+        pipeline,
+        cells,
+        registry().load("losses", objective),
+        optimizer=optax.adam(values["learning_rate"]),
+        epochs=values["epochs"],
+        batch_size=min(values["batch_size"], len(cells)),
+        key=jax.random.key(values["random_state"]),
+        progress=False,
+    ).pipeline
 
 
 def _storable(params: Mapping[str, Any]) -> dict[str, Any]:
@@ -142,15 +171,23 @@ def _storable(params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _documentation(
-    operator: type[Operator[Any]], config: type[OperatorConfig], fields: Iterable[str], places: Mapping[str, str]
+    operator: type[Operator[Any]],
+    config: type[OperatorConfig],
+    fields: Iterable[str],
+    places: Mapping[str, str],
+    *,
+    trained: bool,
 ) -> str:
     about, _, _ = (inspect.getdoc(operator) or "").partition("\n\nArgs:")
     described = re.findall(r"(?m)^    (\w+): (.*(?:\n {8}.*)*)", inspect.getdoc(config) or "")
     arguments = ["adata: The cells; changed in place, results go where `diffbio.singlecell.places` says."]
     arguments += [f"{place}: Where `{key}` is read from." for key, place in places.items()]
     arguments += [f"{name}: {text}" for name, text in described if name in fields]
+    if trained:
+        arguments += ["epochs: Passes over the cells.", "batch_size: Cells of one step of training."]
+        arguments += ["learning_rate: Of Adam."]
     arguments += ["key_added: The name of the results; by default that of this function."]
     arguments += ["random_state: Seed of everything random."]
     lines = "\n    ".join(arguments)
-    returned = "The operator, initialized on these cells, to apply to others."
+    returned = "The operator, initialized and, where it has to be, trained on these cells, to apply to others."
     return f"{about}\n\nArgs:\n    {lines}\n\nReturns:\n    {returned}\n"

@@ -2,5 +2,37 @@
 
 from diffbio.losses.singlecell.annotation import cell_type_cross_entropy
 from diffbio.losses.singlecell.clustering import cluster_compactness
+from diffbio.losses.singlecell.elbo import negative_elbo
+from diffbio.losses.singlecell.kbet import batch_kbet, kbet, kbet_statistics
+from diffbio.losses.singlecell.mixing import batch_lisi, cell_type_lisi, lisi, perplexity_weights
+from diffbio.losses.singlecell.modularity import modularity_loss
+from diffbio.losses.singlecell.ordering import pseudotime_disorder
+from diffbio.losses.singlecell.silhouette import (
+    batch_silhouette,
+    cell_type_silhouette,
+    cluster_silhouette,
+    silhouette_batch,
+    silhouette_samples,
+    silhouette_score,
+)
 
-__all__ = ["cell_type_cross_entropy", "cluster_compactness"]
+__all__ = [
+    "batch_kbet",
+    "batch_lisi",
+    "batch_silhouette",
+    "cell_type_cross_entropy",
+    "cell_type_lisi",
+    "cell_type_silhouette",
+    "cluster_compactness",
+    "cluster_silhouette",
+    "kbet",
+    "kbet_statistics",
+    "lisi",
+    "modularity_loss",
+    "negative_elbo",
+    "perplexity_weights",
+    "pseudotime_disorder",
+    "silhouette_batch",
+    "silhouette_samples",
+    "silhouette_score",
+]

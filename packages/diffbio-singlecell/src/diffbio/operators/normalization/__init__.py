@@ -1,12 +1,40 @@
-"""From counts to embeddings: depth, scale, gene selection and projection, each a differentiable operator."""
+"""From counts to embeddings and maps: depth, scale, genes, projections and autoencoders, each differentiable."""
 
+from diffbio.operators.normalization.arcsinh import (
+    ArcsinhTransform,
+    ArcsinhTransformConfig,
+    TransformedIntensities,
+    arcsinh_transform,
+)
+from diffbio.operators.normalization.component_selection import (
+    ComponentSelection,
+    ComponentSelectionConfig,
+    SelectedComponents,
+    component_gates,
+    variance_before,
+)
+from diffbio.operators.normalization.count_distributions import (
+    draw_negative_binomial,
+    draw_poisson,
+    draw_zero_inflated,
+    gaussian_kl,
+    negative_binomial_log_pmf,
+    poisson_log_pmf,
+    zero_inflated_log_pmf,
+)
+from diffbio.operators.normalization.gene_scores import (
+    cell_ranger_dispersion,
+    pearson_residual_variance,
+    seurat_dispersion,
+    seurat_v3_trend,
+    seurat_v3_variance,
+)
 from diffbio.operators.normalization.gene_selection import (
     GeneSelection,
     GeneSelectionConfig,
     SelectedGenes,
-    seurat_dispersion,
-    seurat_v3_trend,
-    seurat_v3_variance,
+    normal_scores,
+    ranked_over_batches,
     standardized_scores,
 )
 from diffbio.operators.normalization.library_size import (
@@ -15,14 +43,34 @@ from diffbio.operators.normalization.library_size import (
     NormalizedCounts,
     normalize_library_size,
 )
-from diffbio.operators.normalization.projection import (
-    PCAProjection,
-    PCAProjectionConfig,
-    PrincipalComponents,
-    Projected,
-    principal_components,
-    project,
+from diffbio.operators.normalization.orthonormal_projection import (
+    OrthonormalProjection,
+    OrthonormalProjectionConfig,
+    orthonormalized,
 )
+from diffbio.operators.normalization.pca import (
+    ComponentSpace,
+    PrincipalComponentAnalysis,
+    PrincipalComponentAnalysisConfig,
+    PrincipalComponents,
+    principal_components,
+)
+from diffbio.operators.normalization.pearson_residuals import (
+    PearsonResiduals,
+    PearsonResidualsConfig,
+    Residuals,
+    gene_shares,
+    pearson_residuals,
+)
+from diffbio.operators.normalization.projection import PCAProjection, PCAProjectionConfig, Projected, project
+from diffbio.operators.normalization.quantile_normalization import (
+    QuantileNormalization,
+    QuantileNormalizationConfig,
+    QuantileNormalized,
+    mean_quantiles,
+    quantile_normalize,
+)
+from diffbio.operators.normalization.randomized_pca import randomized_principal_components
 from diffbio.operators.normalization.scaling import (
     Moments,
     ScaledExpression,
@@ -32,30 +80,103 @@ from diffbio.operators.normalization.scaling import (
     moments,
     standardize,
 )
+from diffbio.operators.normalization.size_factors import (
+    CenteredCounts,
+    CenteredLogRatio,
+    CenteredLogRatioConfig,
+    MedianOfRatiosNormalization,
+    MedianOfRatiosNormalizationConfig,
+    centered_log_ratio,
+    log_geometric_means,
+    median_of_ratios,
+)
+from diffbio.operators.normalization.tfidf import (
+    LsiEmbeddings,
+    TfidfLsi,
+    TfidfLsiConfig,
+    inverse_document_frequency,
+    singular_vectors,
+    tf_idf,
+)
+from diffbio.operators.normalization.vae_normalization import NormalizedCells, VAENormalizer, VAENormalizerConfig
 
 __all__ = [
+    "ArcsinhTransform",
+    "ArcsinhTransformConfig",
+    "CenteredCounts",
+    "CenteredLogRatio",
+    "CenteredLogRatioConfig",
+    "ComponentSelection",
+    "ComponentSelectionConfig",
+    "ComponentSpace",
     "GeneSelection",
     "GeneSelectionConfig",
     "LibrarySizeNormalization",
     "LibrarySizeNormalizationConfig",
+    "LsiEmbeddings",
+    "MedianOfRatiosNormalization",
+    "MedianOfRatiosNormalizationConfig",
     "Moments",
+    "NormalizedCells",
     "NormalizedCounts",
+    "OrthonormalProjection",
+    "OrthonormalProjectionConfig",
     "PCAProjection",
     "PCAProjectionConfig",
+    "PearsonResiduals",
+    "PearsonResidualsConfig",
+    "PrincipalComponentAnalysis",
+    "PrincipalComponentAnalysisConfig",
     "PrincipalComponents",
     "Projected",
+    "QuantileNormalization",
+    "QuantileNormalizationConfig",
+    "QuantileNormalized",
+    "Residuals",
     "ScaledExpression",
     "Scaling",
     "ScalingConfig",
+    "SelectedComponents",
     "SelectedGenes",
+    "TfidfLsi",
+    "TfidfLsiConfig",
+    "TransformedIntensities",
+    "VAENormalizer",
+    "VAENormalizerConfig",
+    "arcsinh_transform",
+    "cell_ranger_dispersion",
+    "centered_log_ratio",
+    "component_gates",
+    "draw_negative_binomial",
+    "draw_poisson",
+    "draw_zero_inflated",
+    "gaussian_kl",
+    "gene_shares",
+    "inverse_document_frequency",
+    "log_geometric_means",
+    "mean_quantiles",
+    "median_of_ratios",
     "merge_moments",
     "moments",
+    "negative_binomial_log_pmf",
+    "normal_scores",
     "normalize_library_size",
+    "orthonormalized",
+    "pearson_residual_variance",
+    "pearson_residuals",
+    "poisson_log_pmf",
     "principal_components",
     "project",
+    "quantile_normalize",
+    "randomized_principal_components",
+    "ranked_over_batches",
     "seurat_dispersion",
     "seurat_v3_trend",
     "seurat_v3_variance",
+    "singular_vectors",
     "standardize",
     "standardized_scores",
+    "tf_idf",
+    "variance_before",
+    "zero_inflated_log_pmf",
 ]

@@ -2,41 +2,48 @@
 
     embeddings = (scaled - mean) @ components
 
-The components are the right singular vectors of the centered data: the k orthonormal directions of largest variance.
-They are the start of a learnable projection, which training may turn anywhere, and the whole of a fixed one.
+The components are the right singular vectors of the centered data: the k orthonormal directions of largest variance,
+by a full decomposition or by a randomized one that takes sparse data as they are. They are the start of a learnable
+projection, which training may turn anywhere, and the whole of a fixed one.
 
 References:
-    Halko, Martinsson and Tropp, Finding structure with randomness, SIAM Review 2011 (section 1, the SVD).
+    Halko, Martinsson and Tropp, Finding structure with randomness, SIAM Review 2011.
     Pedregosa et al., scikit-learn, JMLR 2011 (`decomposition.PCA`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from annotated_types import Ge
 from flax import nnx
 from jaxtyping import Array, Float
 
 from diffbio.core import Operator, OperatorConfig, require_rngs
-from diffbio.core.errors import ConfigError, ContractError
+from diffbio.core.errors import ConfigError, ContractError, MissingRandomnessError
+from diffbio.operators.normalization.pca import PrincipalComponents, principal_components
+from diffbio.operators.normalization.randomized_pca import randomized_principal_components
 
 
 @dataclass(frozen=True, kw_only=True)
 class PCAProjectionConfig(OperatorConfig):
-    """Sizes of the projection, and whether it is trained.
+    """Sizes of the projection, how its components are found, and whether it is trained.
 
     Args:
         n_genes: Number of genes.
         n_components: Number of components, at most `n_genes`.
+        method: How `initialize` finds them: `full` decomposes a dense matrix; `randomized` searches, draws random
+            numbers, and takes sparse data without making them dense.
         learnable: Whether training changes the components.
     """
 
     n_genes: Annotated[int, Ge(1)]
     n_components: Annotated[int, Ge(1)] = 50
+    method: Literal["full", "randomized"] = "full"
     learnable: bool = False
 
     def __post_init__(self) -> None:
@@ -49,20 +56,6 @@ class PCAProjectionConfig(OperatorConfig):
             )
 
 
-class PrincipalComponents(NamedTuple):
-    """The directions of largest variance of some cells.
-
-    Attributes:
-        mean: Mean of each gene.
-        components: Orthonormal columns, by descending variance; the entry of largest magnitude is positive.
-        explained_variance: Variance along each (divisor n - 1), descending.
-    """
-
-    mean: Float[Array, " genes"]
-    components: Float[Array, "genes components"]
-    explained_variance: Float[Array, " components"]
-
-
 class Projected(NamedTuple):
     """Cells in the space of the components.
 
@@ -71,50 +64,6 @@ class Projected(NamedTuple):
     """
 
     embeddings: Float[Array, "*cells components"]
-
-
-def principal_components(x: Float[Array, "cells genes"], n_components: int) -> PrincipalComponents:
-    """Return the first principal components of `x`, by a full singular value decomposition.
-
-    A Gram matrix would be cheaper, but squares the singular values, and float32 then loses the later components.
-
-    Args:
-        x: Expression in any unit; commonly scaled.
-        n_components: Between 1 and the smaller of cells and genes.
-
-    Returns:
-        Mean (genes,), components (genes, n_components) and explained variance (n_components,). Directions without
-        variance are an arbitrary orthonormal completion. The result is a constant to differentiation: singular
-        vectors have no gradient where singular values tie.
-
-    Raises:
-        ContractError: `n_components` is not in its range.
-
-    References:
-        scikit-learn `decomposition.PCA(svd_solver="full")`, signs included.
-
-    Example:
-        >>> x = jnp.array([[0.0, 0.0], [3.0, 4.0], [6.0, 8.0]])
-        >>> found = principal_components(x, 1)
-        >>> [round(entry, 3) for entry in found.components[:, 0].tolist()]
-        [0.6, 0.8]
-    """
-    n_cells, n_genes = x.shape
-    if not 1 <= n_components <= min(n_cells, n_genes):
-        raise ContractError(
-            f"n_components is {n_components}; {n_cells} cells of {n_genes} genes have between 1 and "
-            f"{min(n_cells, n_genes)} principal components: give more cells or ask for fewer components"
-        )
-    x = jax.lax.stop_gradient(x)
-    mean = x.mean(0)
-    centered = x - mean
-    if n_cells > n_genes:  # the triangular factor has the same singular values and right vectors
-        centered = jnp.linalg.qr(centered, mode="r")
-    _, singular_values, rows = jnp.linalg.svd(centered, full_matrices=False)
-    rows = rows[:n_components]
-    components = rows.T * jnp.where(rows.max(1) >= -rows.min(1), 1.0, -1.0)
-    variance = jnp.square(singular_values[:n_components]) / max(n_cells - 1, 1)
-    return PrincipalComponents(mean, components, variance)
 
 
 def project(
@@ -173,13 +122,33 @@ class PCAProjection(Operator[PCAProjectionConfig]):
         """Return the coordinates of each cell along the components."""
         return Projected(project(scaled, self.mean[...], self.components[...]))
 
-    def initialize(self, scaled: Float[Array, "cells genes"]) -> None:
+    def initialize(self, scaled: Any, *, key: Array | None = None) -> None:
         """Set mean, components and explained variance to the principal components of `scaled`.
 
+        Args:
+            scaled: Expression (cells, genes): an array or, with the method `randomized`, also a `scipy.sparse` matrix
+                or a JAX `BCOO`.
+            key: Random key, for the method `randomized`.
+
         Raises:
-            ContractError: There are fewer cells than components.
+            ContractError: There are fewer cells than components, or sparse data for the method `full`.
+            MissingRandomnessError: The method is `randomized` and `key` is missing.
         """
-        found = principal_components(scaled, self.config.n_components)
+        found = self._found(scaled, key)
         self.mean[...] = found.mean
         self.components[...] = found.components
         self.explained_variance[...] = found.explained_variance
+
+    def _found(self, scaled: Any, key: Array | None) -> PrincipalComponents:
+        if self.config.method == "full":
+            if not isinstance(scaled, np.ndarray | jax.Array):
+                raise ContractError(
+                    f"PCAProjection.initialize was given a {type(scaled).__name__}, and the method 'full' decomposes a "
+                    "dense array: choose method='randomized', or give an array"
+                )
+            return principal_components(jnp.asarray(scaled), self.config.n_components)
+        if key is None:
+            raise MissingRandomnessError(
+                "PCAProjection.initialize draws with method='randomized': pass key=jax.random.key(seed)"
+            )
+        return randomized_principal_components(scaled, self.config.n_components, key=key)

@@ -1,6 +1,13 @@
-"""Operators on cells: clustering, imputation, pseudotime, annotation, and the neighbour graphs that they stand on."""
+"""Operators on cells: neighbours, clusters, imputation, integration, annotation, orders and markers."""
 
-from diffbio.operators.singlecell.annotation import CellTypeClassifier, CellTypeClassifierConfig
+from diffbio.operators.singlecell.annotation import (
+    CellTypeClassifier,
+    CellTypeClassifierConfig,
+    CellTypes,
+    classify,
+    dense_layers,
+)
+from diffbio.operators.singlecell.approximate_neighbors import approximate_neighbors
 from diffbio.operators.singlecell.clustering import (
     Clusters,
     SoftClusteringConfig,
@@ -8,36 +15,111 @@ from diffbio.operators.singlecell.clustering import (
     kmeans_plus_plus,
     soft_kmeans,
 )
+from diffbio.operators.singlecell.gaussian_components import (
+    Components,
+    MixtureClusters,
+    fit_gaussian_mixture,
+    gaussian_mixture,
+)
+from diffbio.operators.singlecell.gaussian_mixture import GaussianMixture, GaussianMixtureConfig
+from diffbio.operators.singlecell.harmony import HarmonizedCells, Harmony, HarmonyConfig, harmony
 from diffbio.operators.singlecell.imputation import (
     DiffusionImputation,
     DiffusionImputationConfig,
     ImputedCounts,
+    alpha_decay,
+    diffuse,
     diffusion_imputation,
+    square_root_proportions,
 )
-from diffbio.operators.singlecell.neighbors import Neighbors, nearest_neighbors
+from diffbio.operators.singlecell.modularity import (
+    Communities,
+    ModularityClustering,
+    ModularityClusteringConfig,
+    adaptive_shares,
+    modularity,
+)
+from diffbio.operators.singlecell.neighbor_graph import (
+    is_neighbor,
+    kth_distance,
+    mutual_weights,
+    neighbor_matmul,
+    neighbor_matmul_transposed,
+    reachable_cells,
+    symmetric_matmul,
+    symmetric_shares,
+    symmetric_sums,
+)
+from diffbio.operators.singlecell.neighbors import (
+    NearestNeighbors,
+    NearestNeighborsConfig,
+    NeighborLists,
+    Neighbors,
+    nearest_neighbors,
+    nearest_neighbors_of,
+    neighbor_distances,
+)
 from diffbio.operators.singlecell.pseudotime import (
     DiffusionPseudotime,
     DiffusionPseudotimeConfig,
     Pseudotime,
     diffusion_pseudotime,
+    gaussian_affinities,
 )
 
 __all__ = [
     "CellTypeClassifier",
     "CellTypeClassifierConfig",
+    "CellTypes",
     "Clusters",
+    "Communities",
+    "Components",
     "DiffusionImputation",
     "DiffusionImputationConfig",
     "DiffusionPseudotime",
     "DiffusionPseudotimeConfig",
+    "GaussianMixture",
+    "GaussianMixtureConfig",
+    "HarmonizedCells",
+    "Harmony",
+    "HarmonyConfig",
     "ImputedCounts",
+    "MixtureClusters",
+    "ModularityClustering",
+    "ModularityClusteringConfig",
+    "NearestNeighbors",
+    "NearestNeighborsConfig",
+    "NeighborLists",
     "Neighbors",
     "Pseudotime",
     "SoftClusteringConfig",
     "SoftKMeansClustering",
+    "adaptive_shares",
+    "alpha_decay",
+    "approximate_neighbors",
+    "classify",
+    "dense_layers",
+    "diffuse",
     "diffusion_imputation",
     "diffusion_pseudotime",
+    "fit_gaussian_mixture",
+    "gaussian_affinities",
+    "gaussian_mixture",
+    "harmony",
+    "is_neighbor",
     "kmeans_plus_plus",
+    "kth_distance",
+    "modularity",
+    "mutual_weights",
     "nearest_neighbors",
+    "nearest_neighbors_of",
+    "neighbor_distances",
+    "neighbor_matmul",
+    "neighbor_matmul_transposed",
+    "reachable_cells",
     "soft_kmeans",
+    "square_root_proportions",
+    "symmetric_matmul",
+    "symmetric_shares",
+    "symmetric_sums",
 ]

@@ -7,7 +7,10 @@ from diffbio.core.hookspecs import (
     WriterDeclaration,
     hookimpl,
 )
-from diffbio.plugins.singlecell import cells, preprocessing
+from diffbio.plugins.singlecell import cells, counts, generative, groups, integration, preprocessing, projections
+
+
+_FAMILIES = (preprocessing, counts, projections, generative, cells, groups, integration)
 
 
 @hookimpl
@@ -15,7 +18,7 @@ def diffbio_plugin() -> Plugin:
     """Return the single-cell operators, files, losses, recipes, plots and the demo."""
     return Plugin(
         api=1,
-        operators=(*preprocessing.OPERATORS, *cells.OPERATORS),
+        operators=tuple(operator for family in _FAMILIES for operator in family.OPERATORS),
         readers=(
             ReaderDeclaration(
                 name="single-cell",

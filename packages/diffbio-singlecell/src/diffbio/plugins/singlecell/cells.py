@@ -34,5 +34,6 @@ OPERATORS = (
         reads=("embeddings",),
         writes=("cell_type_logits", "cell_type_probabilities"),
         example="diffbio.operators.singlecell.examples.annotation:cell_type_classifier",
+        objective="cell_type_cross_entropy",
     ),
 )
