@@ -10,6 +10,6 @@ Each function is made from the operator of that name when it is first asked for:
 keyword arguments, the data keys that the operator reads and writes give the places in the AnnData (see `places`).
 """
 
-from diffbio.singlecell import pp, tl
+from diffbio.singlecell import pl, pp, tl
 
-__all__ = ["pp", "tl"]
+__all__ = ["pl", "pp", "tl"]

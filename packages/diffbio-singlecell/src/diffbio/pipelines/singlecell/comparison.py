@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-from flax import nnx
 from jaxtyping import Int
 from scipy import stats
 from sklearn.linear_model import LogisticRegression
@@ -23,7 +22,7 @@ from sklearn.preprocessing import StandardScaler
 
 from diffbio.core import Pipeline, Recipe
 from diffbio.pipelines.singlecell.annotation import with_components
-from diffbio.training import Dataset, FitResult, Split, Subset, prepare, split, transform
+from diffbio.training import Dataset, FitResult, Split, Subset, learning_stages, prepare, split, transform
 
 FROZEN, JOINT, ALL_GENES = "frozen", "joint", "all genes, logistic regression"
 
@@ -79,7 +78,7 @@ def train_both(recipe: Recipe, data: Dataset, *, seed: int, held_out: float) -> 
     start, plan, loss, key = prepare(recipe, training, key=run_key)
     selection = plan.select(start, training, loss, key=key, progress=False)
     alone = next(candidate for candidate in selection.candidates if candidate.strength is None)
-    free = tuple(name for name in start.names if name not in plan.anchored and name in _learning(start))
+    free = tuple(name for name in learning_stages(start) if name not in plan.anchored)
     frozen_plan = dataclasses.replace(
         plan, trainable=free, anchored=(), epochs=alone.epochs, validation=0.0, patience=None
     )
@@ -155,9 +154,3 @@ def _scores(labels: np.ndarray, predicted: np.ndarray) -> tuple[float, float]:
         float(f1_score(labels, predicted, average="macro")),
         float(balanced_accuracy_score(labels, predicted)),
     )
-
-
-def _learning(pipeline: Pipeline) -> set[str]:
-    """Return the names of the stages that have parameters."""
-    named = zip(pipeline.names, pipeline.steps, strict=True)
-    return {name for name, step in named if jax.tree.leaves(nnx.state(step, nnx.Param))}

@@ -130,7 +130,7 @@ def _write(out: Path, recipe: Recipe, data: AnnDataDataset, scores: Sequence[Sco
             predict(joint, Subset(data, test)),
             classes,
             title=f"held-out cells, {JOINT}, {SHOWN} components",
-        ),
+        ).figure,
     }
     for name, figure in figures.items():
         figure.savefig(out / name, dpi=150)

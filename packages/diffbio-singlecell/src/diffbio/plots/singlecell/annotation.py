@@ -12,6 +12,7 @@ from sklearn.manifold import TSNE
 
 from diffbio.plots.singlecell.confusion import confusion_plot
 from diffbio.plots.singlecell.embedding import embedding_plot
+from diffbio.plots.singlecell.style import figure_of
 
 _PERPLEXITY = 30.0  # scikit-learn's default
 
@@ -54,9 +55,11 @@ def annotation_figures(
     figures = {}
     if "embeddings" in results:
         coordinates = planar(results["embeddings"])
-        figures["embedding"] = embedding_plot(coordinates, predicted, names=names, title="predicted cell types")
+        ax = embedding_plot(coordinates, predicted, names=names, title="predicted cell types")
+        figures["embedding"] = figure_of(ax)
     labels = dataset.take(np.arange(len(dataset))).get("labels")
     if labels is not None and (labels >= 0).any():
         known = labels >= 0
-        figures["confusion"] = confusion_plot(labels[known], predicted[known], names, title="all labelled cells")
+        ax = confusion_plot(labels[known], predicted[known], names, title="all labelled cells")
+        figures["confusion"] = figure_of(ax)
     return figures

@@ -10,7 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from diffbio.core.errors import ContractError
-from diffbio.plots.singlecell.style import INK, crop, frame
+from diffbio.plots.singlecell.style import INK, color_bar, crop, figure_of, frame
+
+_CELL = 0.36  # inches: the side of an entry
 
 
 def confusion_plot(
@@ -19,7 +21,10 @@ def confusion_plot(
     names: Sequence[str],
     *,
     title: str | None = None,
-) -> Figure:
+    true_label: str = "true",
+    predicted_label: str = "predicted",
+    ax: Axes | None = None,
+) -> Axes:
     """Draw a confusion matrix: numbers are cells, colour is the share of the row, recall at the right.
 
     Args:
@@ -27,24 +32,29 @@ def confusion_plot(
         predicted: Predicted code of each cell (cells,), from 0 to `len(names) - 1`.
         names: Names of the codes.
         title: Text above.
+        true_label: What the rows are.
+        predicted_label: What the columns are.
+        ax: Draw into these axes instead of those of a new figure.
 
     Returns:
-        The figure, for the caller to save.
+        The axes; `ax.figure.savefig(...)` saves them.
 
     Raises:
         ContractError: Codes of different length or without a name, or no labelled cell.
 
-    >>> figure = confusion_plot(np.array([0, 0, 1]), np.array([0, 1, 1]), ["B", "T"])
-    >>> [label.get_text() for label in figure.axes[0].get_yticklabels()]
-    ['B (2)', 'T (1)']
+    Example:
+        >>> ax = confusion_plot(np.array([0, 0, 1]), np.array([0, 1, 1]), ["B", "T"])
+        >>> [label.get_text() for label in ax.get_yticklabels()]
+        ['B (2)', 'T (1)']
     """
     counts = _confusion(np.asarray(true), np.asarray(predicted), len(names))
     sizes = counts.sum(axis=1)
     share = counts / np.maximum(sizes, 1)[:, None]
 
-    side = 0.36 * len(names)  # inches
-    figure = Figure(figsize=(2 * side, 2 * side), dpi=150)
-    ax = figure.add_axes((0, 0, 0.5, 0.5))
+    is_new = ax is None
+    if ax is None:
+        side = _CELL * len(names)
+        ax = Figure(figsize=(2 * side, 2 * side), dpi=150).add_axes((0, 0, 0.5, 0.5))
     image = ax.imshow(share, cmap="Blues", vmin=0, vmax=1)
     for row, column in zip(*np.nonzero(counts), strict=True):
         color = "white" if share[row, column] > 0.55 else INK
@@ -54,8 +64,8 @@ def confusion_plot(
     positions = range(len(names))
     ax.set_xticks(positions, names, rotation=45, ha="right", rotation_mode="anchor")
     ax.set_yticks(positions, [f"{name} ({size})" for name, size in zip(names, sizes, strict=True)])
-    ax.set_xlabel("predicted", fontsize=9, color=INK)
-    ax.set_ylabel("true (cells)", fontsize=9, color=INK)
+    ax.set_xlabel(predicted_label, fontsize=9, color=INK)
+    ax.set_ylabel(f"{true_label} (cells)", fontsize=9, color=INK)
     ax.set_xticks(np.arange(-0.5, len(names)), minor=True)
     ax.set_yticks(np.arange(-0.5, len(names)), minor=True)
     ax.grid(which="minor", color="white", linewidth=1)
@@ -63,13 +73,10 @@ def confusion_plot(
     frame(ax, title)
     _mark_recall(ax, counts)
 
-    bar_axes = figure.add_axes((0.5 + 0.3 / side, 0, 0.06 / side, 0.5))
-    bar = figure.colorbar(image, cax=bar_axes, ticks=[0, 0.5, 1])
-    bar.set_label("share of the row", fontsize=8, color=INK)
-    bar.ax.tick_params(length=0, labelsize=7, labelcolor=INK)
-    bar.outline.set_visible(False)
-    crop(figure)
-    return figure
+    color_bar(ax, image, "share of the row", gap=0.6, ticks=[0, 0.5, 1])
+    if is_new:
+        crop(figure_of(ax))
+    return ax
 
 
 def _mark_recall(ax: Axes, counts: np.ndarray) -> None:

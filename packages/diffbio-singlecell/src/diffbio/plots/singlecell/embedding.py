@@ -19,7 +19,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
 from diffbio.core.errors import ContractError
-from diffbio.plots.singlecell.style import INK, crop, frame
+from diffbio.plots.singlecell.style import INK, MISSING, crop, figure_of, frame, point_size, square
 
 # fmt: off
 _PALETTE = (
@@ -27,7 +27,6 @@ _PALETTE = (
     "#B5DA6A", "#226B4C", "#00364A", "#6E83F3", "#4841AF", "#38E1FA", "#AC3A09", "#74BF7A", "#A14F83", "#8D0805",
 )
 # fmt: on
-_UNLABELLED = "#D0D0D0"
 _PANEL, _GAP = 3.3, 0.15  # inches: the side of a panel, and between two
 _RASTER = 120  # steps per side of a panel when looking for room for a name
 
@@ -40,7 +39,7 @@ def embedding_plot(
     title: str | None = None,
     on_data: bool = False,
     ax: Axes | None = None,
-) -> Figure:
+) -> Axes:
     """Draw cells as points coloured by label, rare types on top.
 
     Args:
@@ -50,26 +49,28 @@ def embedding_plot(
         title: Text above.
         on_data: Write each name near the median of its cells, with a line to it; by default the names
             and the numbers of cells are in a legend at the right.
-        ax: Draw into these axes, with no legend unless on the data, instead of a new figure.
+        ax: Draw into these axes, with no legend unless on the data, instead of a new figure. They should have their
+            final size, by which names are placed.
 
     Returns:
-        The figure, for the caller to save. Points are rasterized in a PDF or SVG.
+        The axes; `ax.figure.savefig(...)` saves them. Points are rasterized in a PDF or SVG.
 
     Raises:
         ContractError: Arrays of another shape, coordinates that are not finite, a label without a name,
             or more than 20 names.
 
-    >>> figure = embedding_plot(np.eye(3, 2), np.array([0, 1, 1]), names=["B", "T"], title="Blood")
-    >>> figure.axes[0].get_title()
-    'Blood'
+    Example:
+        >>> ax = embedding_plot(np.eye(3, 2), np.array([0, 1, 1]), names=["B", "T"], title="Blood")
+        >>> ax.get_title()
+        'Blood'
     """
     coordinates, labels = _checked(coordinates, labels, names, title or "the plot")
     if ax is None:
-        return _draw({title: coordinates}, labels, names, on_data)
+        return _draw({title: coordinates}, labels, names, on_data).axes[0]
     _scatter(ax, coordinates, labels, names, title)
     if on_data:
         _name_clusters(ax, coordinates, labels, names)
-    return _root(ax)
+    return ax
 
 
 def embedding_panels(
@@ -93,10 +94,11 @@ def embedding_panels(
     Raises:
         ContractError: As `embedding_plot` does, or no panel at all.
 
-    >>> cells = np.eye(3, 2)
-    >>> figure = embedding_panels({"frozen": cells, "joint": 2 * cells}, np.array([0, 1, 1]), ["B", "T"])
-    >>> [ax.get_title() for ax in figure.axes]
-    ['frozen', 'joint']
+    Example:
+        >>> cells = np.eye(3, 2)
+        >>> figure = embedding_panels({"frozen": cells, "joint": 2 * cells}, np.array([0, 1, 1]), ["B", "T"])
+        >>> [ax.get_title() for ax in figure.axes]
+        ['frozen', 'joint']
     """
     if not coordinates:
         raise ContractError("no coordinates were given; give one array (cells, 2) per panel, by title")
@@ -152,24 +154,17 @@ def _panels(count: int) -> tuple[Figure, list[Axes]]:
 
 def _scatter(ax: Axes, coordinates: np.ndarray, labels: np.ndarray, names: Sequence[str], title: str | None) -> None:
     """Points by type: the unlabelled first, then from the largest type to the smallest."""
-    size = float(np.clip(40_000 / len(labels), 0.6, 16))
+    size = point_size(len(labels))
     codes = sorted(range(len(names)), key=lambda code: -np.count_nonzero(labels == code))
     for code in [-1, *codes]:
         chosen = coordinates[labels == code]
         ax.scatter(*chosen.T, s=size, color=_color(code), linewidths=0, alpha=0.9, rasterized=True)
-    # A square of equal units: a distance means the same along both axes and in all shapes of cloud.
-    low, high = coordinates.min(axis=0), coordinates.max(axis=0)
-    half = 0.53 * (float((high - low).max()) or 1.0 + float(np.abs(high).max()))
-    ax.set_xlim((low[0] + high[0]) / 2 - half, (low[0] + high[0]) / 2 + half)
-    ax.set_ylim((low[1] + high[1]) / 2 - half, (low[1] + high[1]) / 2 + half)
-    ax.set_aspect("equal")
-    ax.set_xticks([])
-    ax.set_yticks([])
+    square(ax, coordinates)
     frame(ax, title)
 
 
 def _color(code: int) -> str:
-    return _PALETTE[code] if code >= 0 else _UNLABELLED
+    return _PALETTE[code] if code >= 0 else MISSING
 
 
 def _legend(ax: Axes, labels: np.ndarray, names: Sequence[str]) -> None:
@@ -192,7 +187,7 @@ def _legend(ax: Axes, labels: np.ndarray, names: Sequence[str]) -> None:
 
 def _name_clusters(ax: Axes, coordinates: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> None:
     """Write each name near the median of its cells, with a line to it, where it hides few cells."""
-    renderer = FigureCanvasAgg(_root(ax)).get_renderer()
+    renderer = FigureCanvasAgg(figure_of(ax)).get_renderer()
     to_pixels = ax.transData
     area = ax.get_window_extent(renderer)
     free = _FreeSpace(to_pixels.transform(coordinates), np.array(area.min), np.array(area.max))
@@ -253,11 +248,3 @@ class _FreeSpace:
         best = centres[cost.argmin()]
         self.taken.append((best, size))
         return best
-
-
-def _root(ax: Axes) -> Figure:
-    """The figure of these axes, which may lie in a subfigure."""
-    figure = ax.get_figure(root=True)
-    if not isinstance(figure, Figure):
-        raise ContractError("the axes given belong to no figure; make them with Figure().add_subplot()")
-    return figure

@@ -8,7 +8,7 @@ from diffbio.core.hookspecs import (
     hookimpl,
 )
 from diffbio.plugins.singlecell import cells, counts, generative, groups, integration, preprocessing, projections
-
+from diffbio.plugins.singlecell.losses import LOSSES
 
 _FAMILIES = (preprocessing, counts, projections, generative, cells, groups, integration)
 
@@ -35,18 +35,7 @@ def diffbio_plugin() -> Plugin:
                 suffixes=(".h5ad",),
             ),
         ),
-        losses=(
-            Declaration(
-                name="cell_type_cross_entropy",
-                target="diffbio.losses.singlecell:cell_type_cross_entropy",
-                summary="Cross-entropy of cell-type logits on labelled cells.",
-            ),
-            Declaration(
-                name="cluster_compactness",
-                target="diffbio.losses.singlecell:cluster_compactness",
-                summary="Soft within-cluster sum of squares per cell.",
-            ),
-        ),
+        losses=LOSSES,
         recipes=(
             Declaration(
                 name="annotation",

@@ -18,5 +18,6 @@ OPERATORS = (
             "kl_weight",
         ),
         example="diffbio.operators.normalization.examples.vae_normalization:vae_normalization",
+        objective="negative_elbo",
     ),
 )
