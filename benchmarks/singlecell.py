@@ -1,7 +1,8 @@
-"""CPU time of the single-cell algorithms beside the tools of the field, over sizes.
+"""CPU time of the single-cell algorithms beside the tools of the field, over sizes, and how it grows with cells.
 
 Compilation is not counted: both sides run once before they are measured. `difference` in the result is the largest
-between what the two compute, over the largest value, so that no ratio compares different things.
+between what the two compute, over the largest value, so that no ratio compares different things. Where a task has two
+lengths, the time is that between a long run and a short one, so of steps alone.
 """
 
 from __future__ import annotations
@@ -24,16 +25,18 @@ from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.neighbors import NearestNeighbors
 
+from benchmarks.cells import growth
 from benchmarks.measure import RESULTS, Figure, cpu_seconds, interleaved, publish
 from diffbio.operators.normalization import PCAProjection, PCAProjectionConfig
 from diffbio.operators.singlecell.clustering import soft_kmeans
-from diffbio.operators.singlecell.imputation import diffusion_imputation
+from diffbio.operators.singlecell.imputation import diffusion_graph, diffusion_imputation
 from diffbio.operators.singlecell.neighbors import nearest_neighbors
 from diffbio.operators.singlecell.pseudotime import diffusion_pseudotime
+from diffbio.operators.singlecell.random_walk import diffuse
 
 _REPEATS = 3
 _FEATURES, _GENES, _CLUSTERS = 50, 2000, 10
-_ITERATIONS = 10  # of k-means
+_ITERATIONS = (5, 25)  # of k-means: the time is that of the steps between
 _NEIGHBORS = 15
 _BANDWIDTH_NEIGHBOR, _STEPS = 5, 3  # of imputation
 
@@ -46,38 +49,48 @@ class Pair(NamedTuple):
 
 
 class Task(NamedTuple):
-    """What is compared, beside which tool, at how many cells; `pair` prepares both sides."""
+    """What is compared, beside which tool, at how many cells, within which bar; `pairs` prepares both sides.
+
+    Of two pairs, a shorter and a longer run, the difference counts.
+    """
 
     name: str
     tool: str
     sizes: tuple[int, ...]
-    pair: Callable[[int], Pair]
+    pairs: Callable[[int], tuple[Pair, ...]]
+    limit: float | None = None
 
 
-def kmeans(n_cells: int) -> Pair:
-    """Return k-means from one start, with as many iterations."""
+def kmeans(n_cells: int) -> tuple[Pair, Pair]:
+    """Return k-means from one start, with few and many steps, and as many as the reference takes."""
     cells = _blobs(n_cells, _FEATURES)
     start = cells[:_CLUSTERS]
-    reference = KMeans(_CLUSTERS, init=start, n_init=1, max_iter=_ITERATIONS, tol=0.0)
-    n_iterations = reference.fit(cells).n_iter_  # fewer where no cell changes its cluster any more
     on_device, centroids = jnp.asarray(cells), jnp.asarray(start)
-    return Pair(
-        lambda: soft_kmeans(on_device, centroids, softness=1e-2, n_iterations=n_iterations).cluster_centroids,
-        lambda: reference.fit(cells).cluster_centers_,
-    )
+
+    def pair(most: int) -> Pair:
+        reference = KMeans(_CLUSTERS, init=start, n_init=1, max_iter=most, tol=0.0, algorithm="lloyd")
+        n_iterations = reference.fit(cells).n_iter_  # fewer where no cell changes its cluster any more
+        return Pair(
+            lambda: soft_kmeans(on_device, centroids, softness=1e-2, n_iterations=n_iterations).cluster_centroids,
+            lambda: reference.fit(cells).cluster_centers_,
+        )
+
+    return pair(_ITERATIONS[0]), pair(_ITERATIONS[1])
 
 
-def neighbors(n_cells: int) -> Pair:
+def neighbors(n_cells: int) -> tuple[Pair]:
     """Return the search for the nearest neighbours of each cell."""
     cells = _blobs(n_cells, _FEATURES)
     on_device = jnp.asarray(cells)
-    return Pair(
-        lambda: nearest_neighbors(on_device, _NEIGHBORS).distances,
-        lambda: NearestNeighbors(n_neighbors=_NEIGHBORS).fit(cells).kneighbors()[0],
+    return (
+        Pair(
+            lambda: nearest_neighbors(on_device, _NEIGHBORS).distances,
+            lambda: NearestNeighbors(n_neighbors=_NEIGHBORS).fit(cells).kneighbors()[0],
+        ),
     )
 
 
-def pca(n_cells: int) -> Pair:
+def pca(n_cells: int) -> tuple[Pair]:
     """Return the principal components, beside the exact solver that scanpy asks scikit-learn for.
 
     scikit-learn's own choice for so many genes is a randomized one, which is faster and misses the later components.
@@ -90,10 +103,10 @@ def pca(n_cells: int) -> Pair:
         projection.initialize(on_device)
         return projection.explained_variance[...]
 
-    return Pair(ours, lambda: PCA(_FEATURES, svd_solver="arpack").fit(genes).explained_variance_)
+    return (Pair(ours, lambda: PCA(_FEATURES, svd_solver="arpack").fit(genes).explained_variance_),)
 
 
-def imputation(n_cells: int) -> Pair:
+def imputation(n_cells: int) -> tuple[Pair]:
     """Return diffusion over a graph of neighbours, beside MAGIC's steps with scikit-learn and SciPy."""
     cells, counts = _blobs(n_cells, _FEATURES), np.random.default_rng(1).poisson(1.0, (n_cells, 500)).astype(np.float32)
     embeddings, on_device = jnp.asarray(cells), jnp.asarray(counts)
@@ -111,17 +124,56 @@ def imputation(n_cells: int) -> Pair:
             values = walk @ values
         return values
 
-    return Pair(
-        lambda: (
-            diffusion_imputation(
-                on_device, embeddings, n_neighbors=_BANDWIDTH_NEIGHBOR, max_neighbors=_NEIGHBORS, n_steps=_STEPS
-            ).imputed_counts
+    return (
+        Pair(
+            lambda: (
+                diffusion_imputation(
+                    on_device, embeddings, n_neighbors=_BANDWIDTH_NEIGHBOR, max_neighbors=_NEIGHBORS, n_steps=_STEPS
+                ).imputed_counts
+            ),
+            theirs,
         ),
-        theirs,
     )
 
 
-def pseudotime(n_cells: int) -> Pair:
+def walk(n_cells: int) -> tuple[Pair]:
+    """Return diffusion over a given graph, beside a product of the same matrix in SciPy for each step."""
+    counts, graph, matrix = _diffusion(n_cells)
+    run = jax.jit(lambda y: diffuse(y, *graph, n_steps=_STEPS))
+    on_device = jnp.asarray(counts)
+
+    def theirs() -> np.ndarray:
+        values = counts
+        for _ in range(_STEPS):
+            values = matrix @ values
+        return values
+
+    return (Pair(lambda: run(on_device), theirs),)
+
+
+def walk_gradient(n_cells: int) -> tuple[Pair]:
+    """Return the gradient in counts and affinities, beside that in counts and entries by hand in SciPy and NumPy."""
+    counts, graph, matrix = _diffusion(n_cells)
+    rows = np.repeat(np.arange(n_cells), np.diff(matrix.indptr))
+    blocks = [slice(start, start + 4096) for start in range(0, matrix.nnz, 4096)]
+    gradient = jax.jit(jax.grad(lambda y, a: (diffuse(y, a, graph[1], n_steps=_STEPS) ** 2).sum(), (0, 1)))
+    on_device = jnp.asarray(counts)
+
+    def theirs() -> np.ndarray:
+        states = [counts]
+        for _ in range(_STEPS):
+            states.append(matrix @ states[-1])
+        cotangent, entries = 2 * states.pop(), np.zeros(matrix.nnz, np.float32)
+        for state in reversed(states):
+            for block in blocks:
+                entries[block] += np.einsum("eg,eg->e", cotangent[rows[block]], state[matrix.indices[block]])
+            cotangent = matrix.T @ cotangent
+        return cotangent
+
+    return (Pair(lambda: gradient(on_device, graph[0])[0], theirs),)
+
+
+def pseudotime(n_cells: int) -> tuple[Pair]:
     """Return diffusion pseudotime along a bent line."""
     random = np.random.default_rng(0)
     progress = np.sort(random.uniform(0, 4, n_cells))
@@ -138,41 +190,80 @@ def pseudotime(n_cells: int) -> Pair:
         sc.tl.dpt(adata)
         return adata.obs["dpt_pseudotime"].to_numpy()
 
-    return Pair(lambda: diffusion_pseudotime(on_device, 0, n_neighbors=_NEIGHBORS).pseudotime, theirs)
+    return (Pair(lambda: diffusion_pseudotime(on_device, 0, n_neighbors=_NEIGHBORS).pseudotime, theirs),)
 
 
 TASKS = (
-    Task("soft k-means", "scikit-learn KMeans", (1000, 5000, 20_000), kmeans),
+    Task("steps of soft k-means", "scikit-learn KMeans", (1000, 10_000, 100_000), kmeans, limit=1.5),
     Task("nearest neighbours", "scikit-learn NearestNeighbors", (1000, 5000, 20_000), neighbors),
     Task("PCA initialization", "scikit-learn PCA (arpack)", (1000, 5000, 20_000), pca),
     Task("diffusion imputation", "scikit-learn and SciPy", (1000, 5000, 20_000), imputation),
+    Task("diffusion, 2,000 genes", "SciPy", (1000, 2000, 5000), walk, limit=1.5),
+    Task("gradient of diffusion", "SciPy and NumPy", (1000, 2000, 5000), walk_gradient, limit=1.5),
     Task("diffusion pseudotime", "scanpy", (500, 1000, 2000, 4000), pseudotime),
 )
+_ARRAYS = 5  # of cells x genes: "a few"
 
 
 def main() -> None:
     """Measure each task at each size, publish, and draw."""
     warnings.simplefilter("ignore", ConvergenceWarning)  # k-means is stopped on purpose
-    details = {task.name: [_compared(task.pair(size)) | {"cells": size} for size in task.sizes] for task in TASKS}
+    details = {task.name: [_compared(task.pairs(size)) | {"cells": size} for size in task.sizes] for task in TASKS}
     figures = [
-        Figure(f"{task.name} of {rows[-1]['cells']:,} cells, over {task.tool}", rows[-1]["ratio"], "x")
+        Figure(f"{task.name} of {rows[-1]['cells']:,} cells, over {task.tool}", rows[-1]["ratio"], "x", task.limit)
         for task, rows in zip(TASKS, details.values(), strict=True)
     ]
-    publish("singlecell", figures, details)
+    grown, times = growth()
+    publish("singlecell", [*figures, *_memory(), *grown], {**details, "growth": times})
     _draw(details)
 
 
-def _compared(pair: Pair) -> dict[str, float]:
+def _memory() -> list[Figure]:
+    """Return the temporary memory of the diffusion, as XLA reports it."""
+    shapes = [((5000, _GENES), jnp.float32), ((5000, _NEIGHBORS), jnp.float32), ((5000, _NEIGHBORS), jnp.int32)]
+    arguments = [jax.ShapeDtypeStruct(*shape) for shape in shapes]
+
+    def diffused(counts: jax.Array, affinities: jax.Array, indices: jax.Array) -> jax.Array:
+        return diffuse(counts, affinities, indices, n_steps=_STEPS)
+
+    gradient = jax.grad(lambda *graph: (diffused(*graph) ** 2).sum(), (0, 1))
+    figures = []
+    for name, function in (("diffusion", diffused), ("gradient of diffusion", gradient)):
+        scratch = jax.jit(function).lower(*arguments).compile().memory_analysis().temp_size_in_bytes
+        what = f"{name} of 5,000 cells x 2,000 genes, temporary memory over that of the counts"
+        figures.append(Figure(what, scratch / (4 * 5000 * _GENES), "x", limit=_ARRAYS))
+    return figures
+
+
+def _compared(pairs: tuple[Pair, ...]) -> dict[str, float]:
     """Return the CPU seconds of both sides, their ratio, and the difference of their results."""
-    result, expected = (np.asarray(side(), np.float64) for side in pair)
-    calls = [lambda side=side: cpu_seconds(lambda: jax.block_until_ready(side())) for side in pair]
-    ours, theirs = interleaved(calls, _REPEATS)
+    sides = [side for pair in pairs for side in pair]
+    result, expected = [np.asarray(side(), np.float64) for side in sides][-2:]  # runs each once
+    calls = [lambda side=side: cpu_seconds(lambda: jax.block_until_ready(side())) for side in sides]
+    seconds = interleaved(calls, _REPEATS)
+    ours, theirs = seconds[-2:]
+    if len(pairs) > 1:
+        ours, theirs = ours - seconds[0], theirs - seconds[1]
     return {
         "diffbio_cpu_seconds": ours,
         "reference_cpu_seconds": theirs,
         "ratio": ours / theirs,
         "difference": float(np.max(np.abs(result - expected)) / np.max(np.abs(expected))),
     }
+
+
+def _diffusion(n_cells: int) -> tuple[np.ndarray, tuple[jax.Array, jax.Array], sparse.csr_array]:
+    """Return counts, the affinities of a graph of neighbours with their columns, and the walk on it in SciPy."""
+    counts = np.random.default_rng(1).poisson(1.0, (n_cells, _GENES)).astype(np.float32)
+    affinities, indices = diffusion_graph(
+        _blobs(n_cells, _FEATURES), n_neighbors=_BANDWIDTH_NEIGHBOR, max_neighbors=_NEIGHBORS
+    )
+    starts = np.arange(0, indices.size + 1, _NEIGHBORS)
+    entries = (np.asarray(affinities).ravel(), np.asarray(indices).ravel(), starts)
+    kernel = sparse.csr_array(entries, shape=(n_cells, n_cells)) + sparse.eye_array(n_cells)
+    kernel = kernel + kernel.T
+    walk = sparse.csr_array(sparse.diags_array(1 / kernel.sum(axis=1)) @ kernel).astype(np.float32)
+    return counts, (affinities, indices), walk
 
 
 def _blobs(n_cells: int, n_features: int) -> np.ndarray:

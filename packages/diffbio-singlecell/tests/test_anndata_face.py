@@ -101,7 +101,7 @@ def test_the_same_seed_gives_the_same_and_another_another(cells):
 
 
 def test_wrong_calls_say_what_is_there(cells):
-    with pytest.raises(MissingKeyError, match="did you mean 'X_pca'.*Name another with use_rep="):
+    with pytest.raises(MissingKeyError, match=r"did you mean 'X_pca'.*Name another with use_rep="):
         db.tl.soft_k_means_clustering(cells, n_clusters=2, use_rep="X_pcs")
     with pytest.raises(MissingKeyError, match="no layer 'raw_counts'"):
         db.pp.diffusion_imputation(cells, layer="raw_counts")

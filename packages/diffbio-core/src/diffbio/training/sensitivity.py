@@ -48,7 +48,7 @@ def stage_gradients(
     """
     graphdef, weights, buffers = take_apart(pipeline)
 
-    def run(weights: Any, shifts: Mapping[str, Mapping[str, jax.Array]]) -> tuple[jax.Array, Any]:
+    def run(weights: Any, shifts: Mapping[str, Any], data: Mapping[str, Any]) -> tuple[jax.Array, Any]:
         stages = put_together(graphdef, pipeline.names, weights, buffers)
         seen, written = dict(data), {}
         for index, (name, step) in enumerate(zip(stages.names, stages.steps, strict=True)):
@@ -58,9 +58,10 @@ def stage_gradients(
             seen |= {k: seen[k] + shifts[name][k] for k in real if shifts}
         return loss_of(loss, seen), written
 
-    written = jax.eval_shape(lambda: run(weights, {})[1])
+    written = jax.eval_shape(lambda data: run(weights, {}, data)[1], dict(data))
     nowhere = jax.tree.map(lambda array: jnp.zeros(array.shape, array.dtype), written)
-    by_weights, by_outputs = jax.jit(jax.grad(lambda w, s: run(w, s)[0], argnums=(0, 1)))(weights, nowhere)
+    gradient = jax.jit(jax.grad(lambda *arguments: run(*arguments)[0], argnums=(0, 1)))
+    by_weights, by_outputs = gradient(weights, nowhere, dict(data))
     return {
         name: StageGradient(
             float(optax.tree.norm(by_weights[name])) if name in by_weights else None,

@@ -4,6 +4,9 @@ The assignment a_ik = softmax_k(-|x_i - c_k|^2 / tau) and the update c_k = sum_i
 of expectation-maximization for a mixture of equal spheres of variance tau / 2. As tau -> 0 the assignments become
 one-hot and the steps Lloyd's (scikit-learn's KMeans). Above the critical tau, twice the largest variance of the data
 along any direction, all centroids merge at the mean (Rose, Proceedings of the IEEE 1998).
+
+A step reads the cells once, in blocks that stay in the cache of a core from the assignment to the update, and the
+gradient computes each block again instead of keeping it.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from annotated_types import Ge, Gt
 from flax import nnx
 from jax import lax
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from diffbio.core import Operator, OperatorConfig, Softness, require_rngs, soft_ops
 from diffbio.core.errors import ContractError
@@ -27,6 +30,8 @@ from diffbio.core.errors import ContractError
 _NO_MASS = 1e-12  # of one cell: below, a quotient of two such sums has no meaning in float32
 _CONVERGED = 1e-4  # of the spread of the data: the largest move of a centroid
 _MAX_ITERATIONS = 300
+_CACHED = 2**18  # float32 entries of a block: 1 MiB, what the second cache of a core holds
+_LEAST_SOFTNESS = 1e-30  # as in soft_ops: anything less counts as hard
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,12 +96,13 @@ def soft_kmeans(
         >>> clusters.cluster_centroids.ravel().tolist()
         [0.5, 9.5]
     """
+    blocks = _blocks(embeddings, centroids.shape[0])
 
     def step(centroids: Array, _: None) -> tuple[Array, None]:
-        return _updated(embeddings, centroids, softness), None
+        return _updated(blocks, centroids, softness), None
 
     centroids, _ = lax.scan(step, centroids, length=n_iterations)
-    return Clusters(_assigned(embeddings, centroids, softness), centroids)
+    return Clusters(_assigned(blocks, centroids, softness)[: embeddings.shape[0]], centroids)
 
 
 @partial(jax.jit, static_argnames="n_clusters")
@@ -205,28 +211,76 @@ class SoftKMeansClustering(Operator[SoftClusteringConfig]):
         )
 
 
-def _assigned(embeddings: Array, centroids: Array, softness: ArrayLike) -> Array:
-    """Return softmax(-d^2 / softness) over the centroids."""
-    middle = centroids.mean(axis=0)  # a common shift keeps the products small, hence exact
-    cells, centres = embeddings - middle, centroids - middle
-    products = jnp.matmul(cells, centres.T, precision=lax.Precision.HIGHEST)
+class _Blocks(NamedTuple):
+    """Cells in blocks of equal size.
+
+    Attributes:
+        cells: Coordinates, zero where there is no cell (blocks, rows, features).
+        present: Which rows are cells (blocks, rows).
+    """
+
+    cells: Float[Array, "blocks rows features"]
+    present: Bool[Array, "blocks rows"]
+
+
+def _blocks(embeddings: Array, n_clusters: int) -> _Blocks:
+    """Return blocks that a core's cache holds with what is computed from them; an accelerator takes all at once."""
+    n_cells, n_features = embeddings.shape
+    most = max(_CACHED // (n_features + n_clusters), 1) if jax.default_backend() == "cpu" else n_cells
+    n_blocks = max(-(-n_cells // max(most, 1)), 1)
+    n_rows = -(-n_cells // n_blocks)
+    padded = jnp.pad(embeddings, ((0, n_blocks * n_rows - n_cells), (0, 0)))
+    present = jnp.arange(n_blocks * n_rows) < n_cells
+    return _Blocks(padded.reshape(n_blocks, n_rows, n_features), present.reshape(n_blocks, n_rows))
+
+
+def _shares(centred: Array, centres: Array, softness: ArrayLike) -> Float[Array, "clusters rows"]:
+    """Return softmax(-d^2 / softness) over the clusters.
+
+    Clusters come first, else the softmax would run along the few clusters of one cell, and not along the cells.
+    """
+    products = jnp.matmul(centres, centred.T, precision=lax.Precision.HIGHEST)
     # the norm of the cell is the same for all clusters, so the softmax does without
-    return soft_ops.argmax(2 * products - jnp.sum(centres**2, axis=-1), axis=-1, softness=softness)
+    scores = 2 * products - jnp.sum(centres**2, axis=1)[:, None]
+    below = scores - lax.stop_gradient(scores.max(axis=0))
+    return jax.nn.softmax(soft_ops.div(below, jnp.maximum(softness, _LEAST_SOFTNESS)), axis=0)
 
 
-def _updated(embeddings: Array, centroids: Array, softness: ArrayLike) -> Array:
+def _assigned(blocks: _Blocks, centroids: Array, softness: ArrayLike) -> Float[Array, "rows clusters"]:
+    """Return the assignments of all rows, those of the padding included."""
+    middle = centroids.mean(axis=0)  # a common shift keeps the products small, hence exact
+
+    @jax.checkpoint
+    def of_block(cells: Array) -> Array:
+        return _shares(cells - middle, centroids - middle, softness).T
+
+    return lax.map(of_block, blocks.cells).reshape(-1, centroids.shape[0])
+
+
+def _updated(blocks: _Blocks, centroids: Array, softness: ArrayLike) -> Float[Array, "clusters features"]:
     """Return the mean of the cells of each cluster, or its centroid if it has none."""
-    assignments = _assigned(embeddings, centroids, softness)
-    mass = assignments.sum(axis=0)[:, None]
-    sums = jnp.matmul(assignments.T, embeddings, precision=lax.Precision.HIGHEST)
-    occupied = mass > _NO_MASS
-    return jnp.where(occupied, sums / jnp.where(occupied, mass, 1.0), centroids)
+    middle = centroids.mean(axis=0)
+
+    @jax.checkpoint
+    def moments(block: _Blocks) -> tuple[Array, Array]:
+        centred = block.cells - middle
+        shares = jnp.where(block.present, _shares(centred, centroids - middle, softness), 0.0)
+        return shares.sum(axis=1), jnp.matmul(shares, centred, precision=lax.Precision.HIGHEST)
+
+    def add(total: tuple[Array, Array], block: _Blocks) -> tuple[tuple[Array, Array], None]:
+        return jax.tree.map(jnp.add, total, moments(block)), None
+
+    nothing = (jnp.zeros_like(centroids[:, 0]), jnp.zeros_like(centroids))
+    mass, sums = lax.scan(add, nothing, blocks)[0]
+    occupied = (mass > _NO_MASS)[:, None]
+    return jnp.where(occupied, middle + sums / jnp.where(occupied, mass[:, None], 1.0), centroids)
 
 
 @jax.jit
 def _converged(embeddings: Array, centroids: Array, softness: ArrayLike) -> Array:
     """Return the centroids at which expectation-maximization comes to rest."""
     tolerance = _CONVERGED * jnp.sqrt(embeddings.var(axis=0).mean())
+    blocks = _blocks(embeddings, centroids.shape[0])
 
     def moves(state: tuple[Array, Array, Array]) -> Array:
         iteration, centroids, before = state
@@ -234,7 +288,7 @@ def _converged(embeddings: Array, centroids: Array, softness: ArrayLike) -> Arra
 
     def step(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         iteration, centroids, _ = state
-        return iteration + 1, _updated(embeddings, centroids, softness), centroids
+        return iteration + 1, _updated(blocks, centroids, softness), centroids
 
     start = (jnp.int32(0), centroids, jnp.full_like(centroids, jnp.inf))
     return lax.while_loop(moves, step, start)[1]

@@ -23,17 +23,13 @@ import jax
 import jax.numpy as jnp
 from annotated_types import Ge, Gt
 from flax import nnx
-from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
 from diffbio.core import Operator, OperatorConfig, Softness
 from diffbio.core.errors import ConfigError, ContractError
-from diffbio.operators.singlecell.neighbors import (
-    nearest_neighbors,
-    neighbor_matmul,
-    neighbor_matmul_transposed,
-)
+from diffbio.operators.singlecell.neighbors import nearest_neighbors
+from diffbio.operators.singlecell.random_walk import diffuse
 
 _VANISHING = math.log(100.0)  # exp(-100) is 0 in float32; beyond it the exponent's powers would overflow
 
@@ -49,6 +45,7 @@ class DiffusionImputationConfig(OperatorConfig):
             three times `n_neighbors`. Where there are fewer cells, all count.
         decay: How sharply the affinity falls at the bandwidth; its inverse is the softness.
         diffusion_time: Steps of the random walk; 0 returns the counts.
+        learnable_decay: Whether training changes the decay.
 
     Raises:
         ConfigError: A value is out of range.
@@ -58,6 +55,7 @@ class DiffusionImputationConfig(OperatorConfig):
     max_neighbors: Annotated[int, Ge(1)] | None = None
     decay: Annotated[float, Gt(0)] = 1.0
     diffusion_time: Annotated[int, Ge(0)] = 3
+    learnable_decay: bool = False
 
     def __post_init__(self) -> None:
         """Check that the bandwidth lies within the neighbours."""
@@ -133,39 +131,52 @@ def alpha_decay(
     return jnp.where(apart, jnp.exp(-jnp.exp(exponents)), 1.0)
 
 
-def diffuse(
-    values: Float[Array, "cells genes"],
-    affinities: Float[Array, "cells neighbors"],
-    indices: Int[Array, "cells neighbors"],
+class DiffusionGraph(NamedTuple):
+    """Which cells the walk steps between.
+
+    Attributes:
+        affinities: Of each cell to its neighbours, in [0, 1] (cells, neighbors).
+        indices: Rows of the neighbours (cells, neighbors).
+    """
+
+    affinities: Float[Array, "cells neighbors"]
+    indices: Int[Array, "cells neighbors"]
+
+
+@partial(jax.jit, static_argnames=("n_neighbors", "max_neighbors"))
+def diffusion_graph(
+    embeddings: Float[Array, "cells features"],
     *,
-    n_steps: int,
-) -> Float[Array, "cells genes"]:
-    """Return (D^-1 (K + K^T) / 2)^n_steps values, where K has ones on its diagonal and the given affinities.
+    n_neighbors: int = 5,
+    max_neighbors: int | None = None,
+    decay: ArrayLike = 1.0,
+) -> DiffusionGraph:
+    """Return the affinities of cells to their nearest neighbours.
 
     Args:
-        values: What diffuses (cells, genes).
-        affinities: Non-negative entries of K off the diagonal (cells, neighbors).
-        indices: Their columns (cells, neighbors).
-        n_steps: Steps of the walk.
+        embeddings: Coordinates on which neighbours are sought (cells, features).
+        n_neighbors: The neighbour whose distance is the bandwidth.
+        max_neighbors: Neighbours that have any affinity; `None` means three times `n_neighbors`.
+        decay: Sharpness of the affinity, above zero.
 
     Returns:
-        Weighted means over cells, which keep a constant constant. Memory is cells x genes; the gradient keeps
-        one such array per step.
+        The graph before it is made symmetric, smooth in the embeddings through the affinities.
+
+    Raises:
+        ContractError: There are no more than `n_neighbors` cells.
 
     Example:
-        >>> values, indices = jnp.array([[0.0], [4.0]]), jnp.array([[1], [0]])
-        >>> diffuse(values, jnp.ones((2, 1)), indices, n_steps=1).ravel().tolist()
-        [2.0, 2.0]
+        >>> diffusion_graph(jnp.arange(4.0)[:, None], n_neighbors=1).indices.shape
+        (4, 3)
     """
-    incoming = jnp.zeros_like(affinities[:, 0]).at[indices].add(affinities)
-    degrees = (1 + (affinities.sum(axis=1) + incoming) / 2)[:, None]
-
-    def step(current: Array, _: None) -> tuple[Array, None]:
-        given = neighbor_matmul(affinities, indices, current)
-        taken = neighbor_matmul_transposed(affinities, indices, current)
-        return (current + (given + taken) / 2) / degrees, None
-
-    return lax.scan(step, values, length=n_steps)[0]
+    n_cells = embeddings.shape[0]
+    if n_neighbors >= n_cells:
+        raise ContractError(
+            f"the bandwidth is the distance to neighbour {n_neighbors}, but there are {n_cells} cells; "
+            f"lower n_neighbors to at most {n_cells - 1}, or give more cells"
+        )
+    neighbors = nearest_neighbors(embeddings, min(max_neighbors or 3 * n_neighbors, n_cells - 1))
+    return DiffusionGraph(alpha_decay(neighbors.distances, n_neighbors, decay=decay), neighbors.indices)
 
 
 @partial(jax.jit, static_argnames=("n_neighbors", "max_neighbors", "n_steps"))
@@ -200,16 +211,8 @@ def diffusion_imputation(
         >>> diffusion_imputation(line, line, n_neighbors=1).imputed_counts.shape
         (4, 1)
     """
-    n_cells = embeddings.shape[0]
-    if n_neighbors >= n_cells:
-        raise ContractError(
-            f"the bandwidth is the distance to neighbour {n_neighbors}, but there are {n_cells} cells; "
-            f"lower n_neighbors to at most {n_cells - 1}, or give more cells"
-        )
-    n_affine = min(max_neighbors or 3 * n_neighbors, n_cells - 1)
-    neighbors = nearest_neighbors(embeddings, n_affine)
-    affinities = alpha_decay(neighbors.distances, n_neighbors, decay=decay)
-    return ImputedCounts(diffuse(counts, affinities, neighbors.indices, n_steps=n_steps))
+    graph = diffusion_graph(embeddings, n_neighbors=n_neighbors, max_neighbors=max_neighbors, decay=decay)
+    return ImputedCounts(diffuse(counts, graph.affinities, graph.indices, n_steps=n_steps))
 
 
 class DiffusionImputation(Operator[DiffusionImputationConfig]):
@@ -218,7 +221,7 @@ class DiffusionImputation(Operator[DiffusionImputationConfig]):
     Reads `counts` (cells, genes), non-negative, raw or normalized (MAGIC's authors impute the square roots of counts
     scaled to a common library size), and optionally `graph_embeddings` (cells, features), on which the graph is built
     (`.reads(graph_embeddings="embeddings")`); without them it is built on `square_root_proportions` of the counts.
-    Writes `imputed_counts` (cells, genes). It has no parameters.
+    Writes `imputed_counts` (cells, genes). Its decay is the only parameter, if learnable.
 
     Args:
         config: Neighbours, decay, diffusion time.
@@ -234,7 +237,7 @@ class DiffusionImputation(Operator[DiffusionImputationConfig]):
 
     def __init__(self, config: DiffusionImputationConfig, *, rngs: nnx.Rngs | None = None) -> None:
         super().__init__(config, rngs=rngs)
-        self.softness = Softness(1.0 / config.decay)
+        self.softness = Softness(1.0 / config.decay, learnable=config.learnable_decay)
 
     def compute(
         self,
