@@ -1,7 +1,10 @@
-"""GeneSelection against scanpy's highly variable genes (both flavors), and its edges."""
+"""GeneSelection against scanpy's highly variable genes (all flavors, one batch and two), and its edges."""
 
 import builtins
 import warnings
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -10,19 +13,25 @@ import pytest
 from flax import nnx
 from jax.test_util import check_grads
 
-from diffbio.core.errors import ConfigError, ContractError, MissingExtraError
+from diffbio.core.errors import ConfigError, ContractError, DataError, MissingExtraError
 from diffbio.io.singlecell import pbmc68k_reduced
-from diffbio.operators.normalization import (
-    GeneSelection,
-    GeneSelectionConfig,
-    normalize_library_size,
+from diffbio.operators.normalization.gene_ranking import normal_scores, ranked_over_batches
+from diffbio.operators.normalization.gene_scores import (
+    cell_ranger_dispersion,
+    pearson_residual_variance,
     seurat_dispersion,
     seurat_v3_trend,
     seurat_v3_variance,
+)
+from diffbio.operators.normalization.gene_selection import (
+    GeneSelection,
+    GeneSelectionConfig,
     standardized_scores,
 )
+from diffbio.operators.normalization.library_size import normalize_library_size
 
 HARD = 1e-6
+FLAVORS = ("seurat", "cell_ranger", "seurat_v3", "pearson_residuals")
 
 
 def simulated() -> np.ndarray:
@@ -36,6 +45,80 @@ def simulated() -> np.ndarray:
 def pbmc() -> np.ndarray:
     """PBMC 68k with the logarithm undone: abundances, not integers, but as spread out as counts are."""
     return np.expm1(pbmc68k_reduced().X.toarray()).astype(np.float32)
+
+
+def pbmc_counts() -> np.ndarray:
+    """PBMC 68k, 700 cells x 765 genes: the smallest value of a cell is the count 1, which undoes its scaling."""
+    abundances = pbmc().astype(np.float64)
+    smallest = np.where(abundances > 0, abundances, np.inf).min(1, keepdims=True)
+    return np.round(abundances / smallest).astype(np.float32)
+
+
+def sample_counts() -> np.ndarray:
+    """The raw counts that CellTypist ships: 559 cells, of which the 9,810 genes that any of them expresses."""
+    celltypist = pytest.importorskip("celltypist")
+    pandas = pytest.importorskip("pandas")
+    table = pandas.read_csv(Path(celltypist.__file__).parent / "data/samples/sample_cell_by_gene.csv", index_col=0)
+    counts = np.round(table.to_numpy()).astype(np.float32)
+    return counts[:, counts.any(0)]
+
+
+def in_two_batches(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Real counts, of which those of the second half of the cells are thinned gene by gene, and the batch labels."""
+    random = np.random.default_rng(0)
+    labels = random.permutation(np.arange(len(counts)) % 2)
+    kept = random.binomial(counts.astype(int), random.uniform(0.2, 1.0, counts.shape[1]))
+    return np.where(labels[:, None] == 1, kept, counts).astype(np.float32), labels
+
+
+def scanpys_genes(counts: np.ndarray, flavor: str, n_top_genes: int, labels: np.ndarray | None = None) -> np.ndarray:
+    sc = pytest.importorskip("scanpy")
+    cells = sc.AnnData(counts.astype(np.float64))
+    if labels is not None:
+        cells.obs["batch"] = [f"batch {label}" for label in labels]
+    batch_key = None if labels is None else "batch"
+    find = (sc.experimental if flavor == "pearson_residuals" else sc).pp.highly_variable_genes
+    if flavor in ("seurat", "cell_ranger"):
+        cells.X = np.asarray(normalize_library_size(jnp.asarray(counts)).normalized, np.float64)
+    if flavor == "seurat_v3":
+        pytest.importorskip("skmisc")
+    table = find(cells, flavor=flavor, n_top_genes=n_top_genes, batch_key=batch_key, inplace=False)
+    return table["highly_variable"].to_numpy()
+
+
+def our_genes(counts: np.ndarray, flavor: str, n_top_genes: int, labels: np.ndarray | None = None) -> np.ndarray:
+    n_genes = counts.shape[1]
+    config = GeneSelectionConfig(n_genes=n_genes, n_top_genes=n_top_genes, flavor=flavor, temperature=HARD)
+    selection = GeneSelection(config)
+    counts = jnp.asarray(counts)
+    batch_labels = None if labels is None else jnp.asarray(labels)
+    selection.initialize(normalize_library_size(counts).normalized, counts, batch_labels)
+    return kept(selection, n_genes)
+
+
+def compare_with_scanpy(
+    counts: np.ndarray,
+    data: str,
+    n_top_genes: int,
+    certificate: Callable[..., None],
+    *,
+    labels: np.ndarray | None = None,
+    flavors: tuple[str, ...] = FLAVORS,
+    least: float = 1.0,
+) -> None:
+    batches = "one batch" if labels is None else "two batches"
+    for flavor in flavors:
+        theirs = scanpys_genes(counts, flavor, n_top_genes, labels)
+        overlap = jaccard(our_genes(counts, flavor, n_top_genes, labels), theirs)
+        certificate(
+            operator="GeneSelection",
+            reference=f"scanpy {version('scanpy')}",
+            data=data,
+            quantity=f"{flavor}, {batches}: Jaccard index of {n_top_genes} genes",
+            value=float(overlap),
+            bar=f">= {least:g}",
+        )
+        assert overlap >= least
 
 
 @pytest.fixture(scope="module", params=[simulated, pbmc], ids=lambda source: source.__name__)
@@ -101,6 +184,82 @@ def test_the_hard_limit_keeps_scanpys_seurat_v3_genes(
     assert jaccard(kept(selection, n_genes), table["highly_variable"].to_numpy()) == 1.0
 
 
+def test_all_flavors_keep_scanpys_genes_of_two_batches(certificate: Callable[..., None]) -> None:
+    counts, labels = in_two_batches(pbmc_counts())
+    compare_with_scanpy(counts, "PBMC 68k counts, 700 cells x 765 genes", 100, certificate, labels=labels)
+
+
+@pytest.mark.slow
+def test_all_flavors_keep_scanpys_genes_of_a_whole_transcriptome(certificate: Callable[..., None]) -> None:
+    data = "CellTypist sample, 558 cells x 9,810 genes"
+    counts = sample_counts()[:558]  # an even number, for scanpy clips the residuals of all batches by the first's size
+    compare_with_scanpy(counts, data, 1000, certificate)
+    compare_with_scanpy(pbmc_counts(), "PBMC 68k counts, 700 cells x 765 genes", 100, certificate)
+    counts, labels = in_two_batches(counts)
+    compare_with_scanpy(counts, data, 1000, certificate, labels=labels)
+    # of the 9,810 genes, 5,786 share their score with others, which scanpy's sort puts in an order of its own
+    compare_with_scanpy(counts, data, 2000, certificate, labels=labels, flavors=("seurat_v3",), least=0.99)
+
+
+def test_cell_ranger_and_pearson_scores_equal_scanpy() -> None:
+    sc = pytest.importorskip("scanpy")
+    counts = pbmc_counts()
+    normalized = np.asarray(normalize_library_size(jnp.asarray(counts)).normalized)
+    table = sc.pp.highly_variable_genes(sc.AnnData(normalized), n_top_genes=100, flavor="cell_ranger", inplace=False)
+    scores = cell_ranger_dispersion(jnp.asarray(normalized))
+    np.testing.assert_allclose(scores, table["dispersions_norm"], rtol=1e-3, atol=1e-3)
+    table = sc.experimental.pp.highly_variable_genes(sc.AnnData(counts), n_top_genes=100, inplace=False)
+    np.testing.assert_allclose(pearson_residual_variance(jnp.asarray(counts)), table["residual_variances"], rtol=1e-4)
+
+
+def test_a_gene_that_differs_between_batches_only_is_not_kept() -> None:
+    """A rate that changes with the batch: the gene varies over all cells, and not within a batch."""
+    random = np.random.default_rng(0)
+    labels = np.arange(400) % 2
+    rates = np.tile(random.lognormal(1, 1, 200), (400, 1))
+    rates[:, :6] = 5.0
+    rates[:, :3] *= np.where(labels[:, None] == 1, 4.0, 0.5)
+    rates[:, 3:6] *= random.lognormal(0, 1, (400, 3))
+    counts = random.poisson(rates).astype(np.float32)
+    assert our_genes(counts, "pearson_residuals", 6)[:6].all()
+    assert our_genes(counts, "pearson_residuals", 3, labels)[3:6].all()
+
+
+def test_cells_without_a_batch_are_left_out() -> None:
+    counts, labels = in_two_batches(pbmc_counts()[:200])
+    labels[:60] = -1
+    merged = our_genes(counts, "pearson_residuals", 50, labels)
+    assert (merged == our_genes(counts[60:], "pearson_residuals", 50, labels[60:])).all()
+
+
+def test_the_merged_order_becomes_normal_scores() -> None:
+    scores = np.random.default_rng(0).normal(size=(3, 1000))
+    ranked = ranked_over_batches(scores, 100, flavor="seurat_v3")
+    assert sorted(ranked) == list(range(1000))
+    normal = np.asarray(normal_scores(ranked))
+    assert (np.argsort(-normal) == ranked).all()
+    assert abs(normal.std() - 1) < 0.01
+
+
+def test_genes_that_no_batch_can_score_come_last() -> None:
+    scores = np.array([[1.0, -np.inf, 5.0, np.nan], [2.0, -np.inf, np.nan, -np.inf]])
+    for flavor in FLAVORS:
+        assert sorted(ranked_over_batches(scores, 2, flavor=flavor)[:2]) == [0, 2]
+
+
+def test_wrong_batches_are_refused() -> None:
+    selection = GeneSelection(GeneSelectionConfig(n_genes=3, n_top_genes=2))
+    x = jnp.asarray(np.random.default_rng(0).gamma(1.0, 1.0, (4, 3)), jnp.float32)
+    with pytest.raises(ContractError, match="each of the 4 cells"):
+        selection.initialize(x, batch_labels=jnp.array([0, 1]))
+    with pytest.raises(DataError, match="batch 7 has one cell"):
+        selection.initialize(x, batch_labels=jnp.array([0, 0, 0, 7]))
+    with pytest.raises(DataError, match="no cell has a batch"):
+        selection.initialize(x, batch_labels=jnp.full(4, -1))
+    with pytest.raises(ContractError, match="log-normalized expression: give normalized"):
+        selection.initialize(counts=x)
+
+
 def test_a_gene_alone_in_its_bin_scores_one_as_in_scanpy() -> None:
     sc = pytest.importorskip("scanpy")
     x = np.log1p(np.random.default_rng(0).poisson(np.r_[np.full(30, 1.0), 40.0, 80.0], (50, 32))).astype(np.float32)
@@ -140,9 +299,12 @@ def test_scores_and_gradients_are_never_nan(value: float) -> None:
 
     def total(x: jax.Array) -> jax.Array:
         scores = seurat_dispersion(x)
-        return jnp.where(jnp.isfinite(scores), scores, 0).sum() + seurat_v3_variance(x, jnp.ones(5)).sum()
+        others = cell_ranger_dispersion(x)
+        finite = jnp.where(jnp.isfinite(scores), scores, 0) + jnp.where(jnp.isfinite(others), others, 0)
+        return (finite + seurat_v3_variance(x, jnp.ones(5)) + pearson_residual_variance(x)).sum()
 
     assert not np.isnan(seurat_dispersion(x)).any()
+    assert not np.isnan(cell_ranger_dispersion(x)).any()
     assert np.isfinite(jax.jit(jax.grad(total))(x)).all()
 
 
@@ -151,6 +313,9 @@ def test_scores_have_right_gradients() -> None:
     check_grads(
         jax.jit(lambda x: seurat_dispersion(x, n_bins=2)), (x,), order=1, modes=["rev"], eps=1e-3, rtol=5e-2, atol=5e-2
     )
+    check_grads(jax.jit(pearson_residual_variance), (x,), order=1, modes=["rev"], eps=1e-3, rtol=5e-2, atol=5e-2)
+    x = np.random.default_rng(6).gamma(2.0, 0.5, (20, 60)).astype(np.float32)  # several genes in each of the bins
+    check_grads(jax.jit(cell_ranger_dispersion), (x,), order=1, modes=["rev"], eps=1e-4, rtol=5e-2, atol=5e-2)
 
 
 def test_one_outlier_does_not_flatten_the_other_scores() -> None:

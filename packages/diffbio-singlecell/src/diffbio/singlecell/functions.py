@@ -143,8 +143,7 @@ def _free_fields(config: type[OperatorConfig], ports: tuple[Port, ...]) -> dict[
 
 def _initialized(operator_name: str, given: Mapping[str, Any], cells: Cells, *, seed: int) -> Pipeline:
     fields = inspect.signature(config_class_of(registry().load("operators", operator_name))).parameters
-    sizes = {name: len(cells.metadata[entry]) for name, entry in _SIZES.items() if entry in cells.metadata}
-    config = dict(given) | {name: size for name, size in sizes.items() if name in fields}
+    config = dict(given) | {name: size for name, size in _sizes(cells).items() if name in fields}
     arrays = cells.all()
     recipe = Recipe(steps=(Step(operator=operator_name, config=config),))
     pipeline = Pipeline.from_recipe(recipe, rngs=nnx.Rngs(seed), data=arrays)
@@ -152,11 +151,17 @@ def _initialized(operator_name: str, given: Mapping[str, Any], cells: Cells, *, 
     return pipeline
 
 
+def _sizes(cells: Cells) -> dict[str, int]:
+    return {name: len(cells.metadata[entry]) for name, entry in _SIZES.items() if entry in cells.metadata}
+
+
 def _trained(pipeline: Pipeline, objective: str, cells: Cells, values: Mapping[str, Any]) -> Pipeline:
+    loss = registry().load("losses", objective)
+    sizes = {name: size for name, size in _sizes(cells).items() if name in inspect.signature(loss).parameters}
     return fit(
         pipeline,
         cells,
-        registry().load("losses", objective),
+        functools.partial(loss, **sizes) if sizes else loss,
         optimizer=optax.adam(values["learning_rate"]),
         epochs=values["epochs"],
         batch_size=min(values["batch_size"], len(cells)),

@@ -8,6 +8,17 @@ from diffbio.operators.singlecell.annotation import (
     dense_layers,
 )
 from diffbio.operators.singlecell.approximate_neighbors import approximate_neighbors
+from diffbio.operators.singlecell.batch_autoencoder import (
+    AdversarialBatchCorrection,
+    AdversarialBatchCorrectionConfig,
+    BatchAutoencoder,
+    BatchFreeCells,
+    ContestedCells,
+    MMDBatchCorrection,
+    MMDBatchCorrectionConfig,
+    bounded_kernel,
+    reverse_gradient,
+)
 from diffbio.operators.singlecell.clustering import (
     Clusters,
     SoftClusteringConfig,
@@ -15,6 +26,8 @@ from diffbio.operators.singlecell.clustering import (
     kmeans_plus_plus,
     soft_kmeans,
 )
+from diffbio.operators.singlecell.diffusion_time import DiffusionTime, choose_diffusion_time, procrustes_disparity
+from diffbio.operators.singlecell.doublets import DoubletScorer, DoubletScorerConfig, DoubletScores, doublet_scores
 from diffbio.operators.singlecell.gaussian_components import (
     Components,
     MixtureClusters,
@@ -24,13 +37,21 @@ from diffbio.operators.singlecell.gaussian_components import (
 from diffbio.operators.singlecell.gaussian_mixture import GaussianMixture, GaussianMixtureConfig
 from diffbio.operators.singlecell.harmony import HarmonizedCells, Harmony, HarmonyConfig, harmony
 from diffbio.operators.singlecell.imputation import (
+    DiffusionGraph,
     DiffusionImputation,
     DiffusionImputationConfig,
     ImputedCounts,
     alpha_decay,
-    diffuse,
+    diffusion_graph,
     diffusion_imputation,
     square_root_proportions,
+)
+from diffbio.operators.singlecell.marker_ranking import (
+    MarkerRanking,
+    MarkerRankingConfig,
+    Markers,
+    adjusted_log_p_values,
+    rank_markers,
 )
 from diffbio.operators.singlecell.modularity import (
     Communities,
@@ -66,24 +87,47 @@ from diffbio.operators.singlecell.pseudotime import (
     diffusion_pseudotime,
     gaussian_affinities,
 )
+from diffbio.operators.singlecell.random_walk import diffuse, random_walk
+from diffbio.operators.singlecell.reference_mapping import (
+    Reference,
+    ReferenceMapping,
+    ReferenceMappingConfig,
+    compress_reference,
+    map_to_reference,
+)
 
 __all__ = [
+    "AdversarialBatchCorrection",
+    "AdversarialBatchCorrectionConfig",
+    "BatchAutoencoder",
+    "BatchFreeCells",
     "CellTypeClassifier",
     "CellTypeClassifierConfig",
     "CellTypes",
     "Clusters",
     "Communities",
     "Components",
+    "ContestedCells",
+    "DiffusionGraph",
     "DiffusionImputation",
     "DiffusionImputationConfig",
     "DiffusionPseudotime",
     "DiffusionPseudotimeConfig",
+    "DiffusionTime",
+    "DoubletScorer",
+    "DoubletScorerConfig",
+    "DoubletScores",
     "GaussianMixture",
     "GaussianMixtureConfig",
     "HarmonizedCells",
     "Harmony",
     "HarmonyConfig",
     "ImputedCounts",
+    "MMDBatchCorrection",
+    "MMDBatchCorrectionConfig",
+    "MarkerRanking",
+    "MarkerRankingConfig",
+    "Markers",
     "MixtureClusters",
     "ModularityClustering",
     "ModularityClusteringConfig",
@@ -92,16 +136,25 @@ __all__ = [
     "NeighborLists",
     "Neighbors",
     "Pseudotime",
+    "Reference",
+    "ReferenceMapping",
+    "ReferenceMappingConfig",
     "SoftClusteringConfig",
     "SoftKMeansClustering",
     "adaptive_shares",
+    "adjusted_log_p_values",
     "alpha_decay",
     "approximate_neighbors",
+    "bounded_kernel",
+    "choose_diffusion_time",
     "classify",
+    "compress_reference",
     "dense_layers",
     "diffuse",
+    "diffusion_graph",
     "diffusion_imputation",
     "diffusion_pseudotime",
+    "doublet_scores",
     "fit_gaussian_mixture",
     "gaussian_affinities",
     "gaussian_mixture",
@@ -109,6 +162,7 @@ __all__ = [
     "is_neighbor",
     "kmeans_plus_plus",
     "kth_distance",
+    "map_to_reference",
     "modularity",
     "mutual_weights",
     "nearest_neighbors",
@@ -116,7 +170,11 @@ __all__ = [
     "neighbor_distances",
     "neighbor_matmul",
     "neighbor_matmul_transposed",
+    "procrustes_disparity",
+    "random_walk",
+    "rank_markers",
     "reachable_cells",
+    "reverse_gradient",
     "soft_kmeans",
     "square_root_proportions",
     "symmetric_matmul",

@@ -23,7 +23,6 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from diffbio.core.errors import ContractError
-from diffbio.core.soft_ops import safe_math
 
 _NO_MASS = 1e-6  # of one cell: below, a cluster has no mean in float32
 
@@ -57,8 +56,11 @@ def unit_length(x: Float[Array, "*cells features"]) -> Float[Array, "*cells feat
         >>> unit_length(jnp.array([[0.0, -4.0], [0.0, 0.0]])).tolist()
         [[0.0, -1.0], [0.0, 0.0]]
     """
-    lengths = safe_math.norm(x, axis=-1, keepdims=True)
-    return x / jnp.where(lengths > 0, lengths, 1.0)
+    # a direction does not depend on the unit, so the unit needs no gradient, and no square of a tiny row is formed
+    largest = jnp.abs(lax.stop_gradient(x)).max(-1, keepdims=True)
+    relative = x / jnp.where(largest > 0, largest, 1.0)
+    squared = jnp.square(relative).sum(-1, keepdims=True)
+    return relative / jnp.sqrt(jnp.where(squared > 0, squared, 1.0))
 
 
 def batch_indicators(batch_labels: Int[Array, "cells *variables"], n_batches: Sequence[int]) -> Float[Array, "cells b"]:

@@ -72,6 +72,7 @@ def communities(
     return jnp.argmax(groups, axis=1)
 
 
+@jax.jit
 def move_gains(
     assignments: Float[Array, "cells clusters"],
     shares: Float[Array, "cells neighbors"],

@@ -63,6 +63,7 @@ class MixtureClusters(NamedTuple):
     cluster_log_likelihood: Float[Array, "*cells"]
 
 
+@jax.jit
 def gaussian_mixture(
     embeddings: Float[Array, "*cells features"], components: Components, *, softness: ArrayLike = 1.0
 ) -> MixtureClusters:

@@ -101,6 +101,7 @@ def adaptive_shares(
     return jnp.where(is_neighbor(indices), weights / 2, 0.0)
 
 
+@jax.jit
 def modularity(
     assignments: Float[Array, "cells clusters"],
     shares: Float[Array, "cells neighbors"],

@@ -7,10 +7,10 @@ from diffbio.core.hookspecs import (
     WriterDeclaration,
     hookimpl,
 )
-from diffbio.plugins.singlecell import cells, counts, generative, groups, integration, preprocessing, projections
+from diffbio.plugins.singlecell import cells, counts, generative, groups, integration, maps, preprocessing, projections
 from diffbio.plugins.singlecell.losses import LOSSES
 
-_FAMILIES = (preprocessing, counts, projections, generative, cells, groups, integration)
+_FAMILIES = (preprocessing, counts, projections, generative, maps, cells, groups, integration)
 
 
 @hookimpl
@@ -42,6 +42,11 @@ def diffbio_plugin() -> Plugin:
                 target="diffbio.pipelines.singlecell:annotation_recipe",
                 summary="Scaling, soft gene selection, learnable PCA, linear cell-type classifier.",
             ),
+            Declaration(
+                name="differentiation",
+                target="diffbio.pipelines.singlecell.differentiation:differentiation_recipe",
+                summary="Depth, denoising, PCA, Harmony, soft k-means, classifier, pseudotime; all trained jointly.",
+            ),
         ),
         plots=(
             Declaration(
@@ -55,6 +60,11 @@ def diffbio_plugin() -> Plugin:
                 name="demo",
                 target="diffbio.pipelines.singlecell.demo:demo",
                 summary="Train a pipeline on real cells, frozen against joint, and draw it.",
+            ),
+            Declaration(
+                name="differentiation",
+                target="diffbio.pipelines.singlecell.differentiation_report:differentiation",
+                summary="Train seven stages jointly on a time course; report what each stage buys.",
             ),
         ),
     )

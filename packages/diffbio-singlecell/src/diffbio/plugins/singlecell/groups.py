@@ -19,4 +19,20 @@ OPERATORS = (
         writes=("cluster_assignments", "modularity"),
         example="diffbio.operators.singlecell.examples.modularity:modularity_clustering",
     ),
+    OperatorDeclaration(
+        name="DoubletScorer",
+        target="diffbio.operators.singlecell.doublets:DoubletScorer",
+        summary="Scores droplets by their simulated doublet neighbours, after Scrublet.",
+        reads=("counts",),
+        writes=("doublet_scores", "predicted_doublets", "simulated_doublet_scores"),
+        example="diffbio.operators.singlecell.examples.doublets:doublet_scorer",
+    ),
+    OperatorDeclaration(
+        name="MarkerRanking",
+        target="diffbio.operators.singlecell.marker_ranking:MarkerRanking",
+        summary="Marker genes of soft clusters by AUROC, Wilcoxon test and fold change.",
+        reads=("normalized", "cluster_assignments"),
+        writes=("marker_auroc", "marker_z_scores", "marker_log_p_values", "marker_log2_fold_changes"),
+        example="diffbio.operators.singlecell.examples.marker_ranking:marker_ranking",
+    ),
 )

@@ -13,6 +13,10 @@ _SUMMARIES = {
     "batch_kbet": "Share of neighbourhoods that reject the batches' overall composition (kBET).",
     "modularity_loss": "Less the modularity of soft communities on the neighbour graph.",
     "negative_elbo": "Negative evidence lower bound of variational autoencoders, per cell.",
+    "mmd_batch_correction": "Reconstruction, and the discrepancy of batches in the latent space.",
+    "adversarial_batch_correction": "Reconstruction, and the recognition of batches behind a reversed gradient.",
+    "umap_cross_entropy": "Cross-entropy between the fuzzy graph and a map (UMAP).",
+    "tsne_divergence": "Divergence between the affinities and a map (t-SNE).",
     "pseudotime_disorder": "1 less the correlation of pseudotime with known time points.",
 }
 

@@ -1,0 +1,201 @@
+"""Autoencoders that take batches out: the signs of their gradients, and training that mixes batches and keeps types."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+from jax.test_util import check_grads
+from sklearn.metrics import silhouette_score
+
+from diffbio.core.errors import ConfigError, MissingRandomnessError
+from diffbio.losses.singlecell.batch import adversarial_batch_correction, batch_reconstruction, mmd_batch_correction
+from diffbio.operators.singlecell.batch_autoencoder import (
+    AdversarialBatchCorrection,
+    AdversarialBatchCorrectionConfig,
+    MMDBatchCorrection,
+    MMDBatchCorrectionConfig,
+    bounded_kernel,
+    reverse_gradient,
+)
+
+SIZES = {"n_features": 12, "n_batches": 3, "n_latents": 4, "hidden_sizes": (32,)}
+
+
+def shifted_types(n_cells: int = 600, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return four types of cells in three batches of unlike size, shifted as far as types are apart."""
+    random = np.random.default_rng(seed)
+    types = random.integers(0, 4, n_cells)
+    batches = random.choice(3, n_cells, p=[0.6, 0.3, 0.1])
+    cells = 2.5 * random.normal(size=(4, 12))[types] + random.normal(size=(n_cells, 12))
+    cells += 1.5 * random.normal(size=(3, 12))[batches] + 0.5 * random.normal(size=(3, 4, 12))[batches, types]
+    return cells.astype(np.float32), batches.astype(np.int32), types
+
+
+def gap(cells: np.ndarray, batches: np.ndarray, types: np.ndarray) -> float:
+    """Return the mean distance between the batches of a type over the spread of all cells."""
+    means = np.array([[cells[(types == t) & (batches == b)].mean(0) for b in range(3)] for t in range(4)])
+    apart = [np.linalg.norm(means[:, i] - means[:, j], axis=1).mean() for i, j in ((0, 1), (0, 2), (1, 2))]
+    return float(np.mean(apart) / np.sqrt(cells.var(0).sum()))
+
+
+def trained(operator, loss, data: dict, *, n_steps: int, rate: float = 3e-3) -> dict:
+    """Return what the operator writes after so many steps of Adam on all cells."""
+    operator.initialize(jnp.asarray(data["embeddings"]))
+    graphdef, params, rest = nnx.split(operator, nnx.Param, ...)
+    optimizer = optax.adam(rate)
+
+    def outputs(params: nnx.State) -> dict:
+        return nnx.merge(graphdef, params, rest).apply(data, {}, None)[0]
+
+    def step(state: tuple, _: None) -> tuple:
+        params, memory = state
+        updates, memory = optimizer.update(jax.grad(lambda p: loss(outputs(p)))(params), memory)
+        return (optax.apply_updates(params, updates), memory), None
+
+    run = jax.jit(lambda state: jax.lax.scan(step, state, length=n_steps)[0])
+    return outputs(run((params, optimizer.init(params)))[0])
+
+
+def built(kind: type):
+    config = {
+        MMDBatchCorrection: MMDBatchCorrectionConfig,
+        AdversarialBatchCorrection: AdversarialBatchCorrectionConfig,
+    }
+    return kind(config[kind](**SIZES), rngs=nnx.Rngs(0))
+
+
+@pytest.mark.parametrize("kind", [MMDBatchCorrection, AdversarialBatchCorrection])
+def test_training_mixes_batches_and_keeps_types(kind: type, certificate) -> None:
+    cells, batches, types = shifted_types()
+    losses = {
+        MMDBatchCorrection: lambda data: mmd_batch_correction(data, n_batches=3, weight=3.0),
+        AdversarialBatchCorrection: adversarial_batch_correction,
+    }
+    n_steps = {MMDBatchCorrection: 300, AdversarialBatchCorrection: 1000}[kind]
+    data = trained(built(kind), losses[kind], {"embeddings": cells, "batch_labels": batches}, n_steps=n_steps)
+    before, apart = gap(cells, batches, types), silhouette_score(cells, types)
+    for key in ("latent", "corrected_embeddings"):
+        after = np.asarray(data[key])
+        ratio, kept = before / gap(after, batches, types), silhouette_score(after, types)
+        print(f"{key}: gap / {ratio:.1f}, silhouette of types {apart:.2f} -> {kept:.2f}")
+        certificate(
+            operator=kind.__name__,
+            reference="uncorrected",
+            data="four simulated types in three batches, 600 x 12",
+            quantity=f"gap between batches in {key}, before / after",
+            value=ratio,
+            bar="> 5",
+        )
+        assert ratio > 5
+        assert kept >= apart
+    assert batch_reconstruction(data) < 0.5
+
+
+def test_the_discriminator_learns_to_recognize_batches_and_the_encoder_to_hide_them() -> None:
+    """Each side alone, moved along its gradient, changes the cross-entropy as it should."""
+    cells, batches, _ = shifted_types(200)
+    operator = built(AdversarialBatchCorrection)
+    data = {"embeddings": cells, "batch_labels": batches}
+
+    def recognized(operator: AdversarialBatchCorrection) -> jax.Array:
+        result = operator.apply(data, {}, None)[0]
+        return adversarial_batch_correction(result, penalty=0.0) - batch_reconstruction(result)
+
+    gradients = nnx.grad(recognized)(operator)
+    changes = {}
+    for side in ("discriminator", "autoencoder"):
+        moved = nnx.clone(operator)
+        layers = moved.discriminator if side == "discriminator" else moved.autoencoder.encoder
+        slopes = gradients.discriminator if side == "discriminator" else gradients.autoencoder.encoder
+        for place in range(len(layers.kernels)):
+            layers.kernels[place][...] -= 0.01 * slopes.kernels[place][...]
+        changes[side] = float(recognized(moved) - recognized(operator))
+    print("change of the cross-entropy by a step of each side:", changes)
+    assert changes["discriminator"] < 0 < changes["autoencoder"]
+
+
+def test_without_reversal_the_encoder_does_not_move() -> None:
+    cells, batches, _ = shifted_types(50)
+    config = AdversarialBatchCorrectionConfig(**SIZES, reversal=0.0)
+    operator = AdversarialBatchCorrection(config, rngs=nnx.Rngs(0))
+
+    def recognized(cells: jax.Array) -> jax.Array:
+        return operator.compute(cells, batches).batch_logits.var()
+
+    assert not np.any(jax.grad(recognized)(jnp.asarray(cells)))
+    assert float(jax.grad(lambda x: 2.0 * reverse_gradient(x, 3.0))(1.0)) == -6.0
+
+
+def test_the_decoder_is_told_the_batch_and_a_cell_without_one_gets_their_mean() -> None:
+    cells, batches, _ = shifted_types(30)
+    operator = built(MMDBatchCorrection)
+    told = operator.compute(jnp.asarray(cells), jnp.asarray(batches))
+    untold = operator.compute(jnp.asarray(cells), jnp.full(30, -1))
+    assert np.abs(told.reconstructed_embeddings - told.corrected_embeddings).max() > 0.01
+    np.testing.assert_array_equal(untold.reconstructed_embeddings, untold.corrected_embeddings)
+    np.testing.assert_array_equal(told.latent, untold.latent)
+
+
+def test_slopes_are_those_of_finite_differences_and_move_the_discriminator_alone() -> None:
+    cells, batches, _ = shifted_types(6)
+    operator = built(AdversarialBatchCorrection)
+    found = operator.compute(jnp.asarray(cells), jnp.asarray(batches))
+
+    def log_probabilities(latent: np.ndarray) -> np.ndarray:
+        scores = jax.nn.log_softmax(operator.discriminator(jnp.asarray(latent, jnp.float32)))
+        return np.asarray(scores)[np.arange(6), batches].astype(np.float64)
+
+    latent, squared = np.asarray(found.latent), np.zeros(6)
+    for place in range(4):
+        step = 0.02 * np.eye(4)[place]
+        squared += ((log_probabilities(latent + step) - log_probabilities(latent - step)) / 0.04) ** 2
+    np.testing.assert_allclose(found.batch_slopes, squared, rtol=2e-2)
+
+    gradients = nnx.grad(lambda op: op.compute(jnp.asarray(cells), jnp.asarray(batches)).batch_slopes.sum())(operator)
+    assert not any(np.any(leaf) for leaf in jax.tree.leaves(nnx.state(gradients.autoencoder)))
+    assert np.any(gradients.discriminator.kernels[0][...])
+
+
+def test_a_bounded_kernel_has_the_bound_as_largest_singular_value_and_the_right_gradient() -> None:
+    random = np.random.default_rng(0)
+    kernel, weights = random.normal(size=(2, 6, 4))
+    found = np.asarray(bounded_kernel(jnp.asarray(kernel, jnp.float32), 0.7))
+    np.testing.assert_allclose(np.linalg.norm(found, 2), 0.7, rtol=1e-5)
+    np.testing.assert_allclose(bounded_kernel(jnp.asarray(kernel), 100.0), kernel, rtol=1e-6)
+
+    def total(kernel: jax.Array) -> jax.Array:
+        return (weights * bounded_kernel(kernel, 0.7)).sum()
+
+    with jax.enable_x64(True):
+        check_grads(total, (jnp.asarray(kernel),), order=1, modes=["rev"], rtol=1e-4)
+    for degenerate in (np.zeros((3, 3)), np.eye(3)):
+        gradient = jax.grad(lambda k: bounded_kernel(k, 0.5).sum())(jnp.asarray(degenerate, jnp.float32))
+        assert np.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize("kind", [MMDBatchCorrection, AdversarialBatchCorrection])
+@pytest.mark.parametrize("scale", [0.0, 1e-20, 1e20])
+def test_cells_of_any_scale_give_finite_values_and_gradients(kind: type, scale: float) -> None:
+    cells, batches, _ = shifted_types(20)
+    cells = jnp.asarray(scale * cells)
+    operator = built(kind)
+    operator.initialize(cells)
+
+    def total(operator) -> jax.Array:
+        result = operator.compute(cells, jnp.asarray(batches))
+        return result.latent.sum() + (result.corrected_embeddings / max(scale, 1e-30)).mean()
+
+    value, gradients = nnx.value_and_grad(total)(operator)
+    assert np.isfinite(value)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradients))
+
+
+def test_errors_say_what_to_do() -> None:
+    with pytest.raises(ConfigError, match="n_batches is 1; it must be an integer >= 2"):
+        MMDBatchCorrectionConfig(n_features=3, n_batches=1)
+    with pytest.raises(MissingRandomnessError):
+        MMDBatchCorrection(MMDBatchCorrectionConfig(n_features=3, n_batches=2))
+    with pytest.raises(MissingRandomnessError):
+        AdversarialBatchCorrection(AdversarialBatchCorrectionConfig(n_features=3, n_batches=2))
