@@ -1,4 +1,4 @@
-"""The objective of variational autoencoders: the evidence lower bound (ELBO)."""
+"""The objectives of variational autoencoders: the evidence lower bound (ELBO), and with it a classifier."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import jax.numpy as jnp
 from jaxtyping import Array, Float, ScalarLike
 
+from diffbio.losses.singlecell.annotation import cell_type_cross_entropy
 from diffbio.losses.singlecell.reading import read
 
 
@@ -38,3 +39,45 @@ def negative_elbo(data: Mapping[str, Array], *, kl_weight: ScalarLike | None = N
     likelihood, divergence = read("negative_elbo", data, "reconstruction_log_likelihood", "kl_divergence")
     weight = read("negative_elbo", data, "kl_weight")[0] if kl_weight is None else jnp.asarray(kl_weight)
     return (weight * divergence - likelihood).mean()
+
+
+def semi_supervised_elbo(
+    data: Mapping[str, Array],
+    *,
+    classification_weight: ScalarLike = 50.0,
+    balanced: bool = False,
+    kl_weight: ScalarLike | None = None,
+) -> Float[Array, ""]:
+    """Return the negative ELBO plus a weighted cross-entropy of the labelled cells.
+
+    The ELBO of unlabelled cells alone does not train the classifier to agree with the labels, and in nats the counts
+    of a thousand genes weigh far more than one label: hence the weight.
+
+    Args:
+        data: Holds what `negative_elbo` and `cell_type_cross_entropy` read.
+        classification_weight: Weight of the cross-entropy, at least 0.
+        balanced: Whether each cell type among the labels counts the same, instead of each cell.
+        kl_weight: Replaces that of the data, as in `negative_elbo`.
+
+    Returns:
+        A scalar, in nats per cell.
+
+    Raises:
+        MissingKeyError: A key is missing.
+
+    References:
+        Kingma et al., Semi-supervised learning with deep generative models, NeurIPS 2014 (equation 9).
+
+    Example:
+        >>> data = {
+        ...     "reconstruction_log_likelihood": jnp.array([-9.0]),
+        ...     "kl_divergence": jnp.array([2.0]),
+        ...     "kl_weight": jnp.array(0.5),
+        ...     "cell_type_logits": jnp.zeros((1, 4)),
+        ...     "labels": jnp.array([-1]),
+        ... }
+        >>> float(semi_supervised_elbo(data))
+        10.0
+    """
+    cross_entropy = cell_type_cross_entropy(data, balanced=balanced)
+    return negative_elbo(data, kl_weight=kl_weight) + jnp.asarray(classification_weight) * cross_entropy
