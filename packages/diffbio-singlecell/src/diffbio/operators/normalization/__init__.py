@@ -37,7 +37,6 @@ from diffbio.operators.normalization.fuzzy_graph import (
     fuzzy_bandwidths,
     fuzzy_graph,
     fuzzy_memberships,
-    join,
 )
 from diffbio.operators.normalization.gene_scores import (
     cell_ranger_dispersion,
@@ -224,7 +223,6 @@ __all__ = [
     "gaussian_kl",
     "gene_shares",
     "inverse_document_frequency",
-    "join",
     "log_geometric_means",
     "log_potential",
     "mean_quantiles",

@@ -26,6 +26,13 @@ from diffbio.operators.singlecell.clustering import (
     kmeans_plus_plus,
     soft_kmeans,
 )
+from diffbio.operators.singlecell.differential_distribution import (
+    DifferentialDistribution,
+    DifferentialDistributionConfig,
+    DistributionDifferences,
+    distribution_differences,
+    permutation_p_values,
+)
 from diffbio.operators.singlecell.diffusion_time import DiffusionTime, choose_diffusion_time, procrustes_disparity
 from diffbio.operators.singlecell.doublets import DoubletScorer, DoubletScorerConfig, DoubletScores, doublet_scores
 from diffbio.operators.singlecell.gaussian_components import (
@@ -108,12 +115,15 @@ __all__ = [
     "Communities",
     "Components",
     "ContestedCells",
+    "DifferentialDistribution",
+    "DifferentialDistributionConfig",
     "DiffusionGraph",
     "DiffusionImputation",
     "DiffusionImputationConfig",
     "DiffusionPseudotime",
     "DiffusionPseudotimeConfig",
     "DiffusionTime",
+    "DistributionDifferences",
     "DoubletScorer",
     "DoubletScorerConfig",
     "DoubletScores",
@@ -154,6 +164,7 @@ __all__ = [
     "diffusion_graph",
     "diffusion_imputation",
     "diffusion_pseudotime",
+    "distribution_differences",
     "doublet_scores",
     "fit_gaussian_mixture",
     "gaussian_affinities",
@@ -170,6 +181,7 @@ __all__ = [
     "neighbor_distances",
     "neighbor_matmul",
     "neighbor_matmul_transposed",
+    "permutation_p_values",
     "procrustes_disparity",
     "random_walk",
     "rank_markers",

@@ -35,4 +35,12 @@ OPERATORS = (
         writes=("marker_auroc", "marker_z_scores", "marker_log_p_values", "marker_log2_fold_changes"),
         example="diffbio.operators.singlecell.examples.marker_ranking:marker_ranking",
     ),
+    OperatorDeclaration(
+        name="DifferentialDistribution",
+        target="diffbio.operators.singlecell.differential_distribution:DifferentialDistribution",
+        summary="Kolmogorov-Smirnov and Wasserstein distance of each gene between two conditions.",
+        reads=("normalized", "condition", "cell_weight"),
+        writes=("ks_statistics", "ks_log_p_values", "wasserstein_distances"),
+        example="diffbio.operators.singlecell.examples.differential_distribution:differential_distribution",
+    ),
 )
