@@ -40,11 +40,11 @@ def gap(cells: np.ndarray, batches: np.ndarray, types: np.ndarray) -> float:
     return float(np.mean(apart) / np.sqrt(cells.var(0).sum()))
 
 
-def trained(operator, loss, data: dict, *, n_steps: int, rate: float = 3e-3) -> dict:
+def trained(operator, loss, data: dict, *, n_steps: int, momentum: float = 0.9) -> dict:
     """Return what the operator writes after so many steps of Adam on all cells."""
     operator.initialize(jnp.asarray(data["embeddings"]))
     graphdef, params, rest = nnx.split(operator, nnx.Param, ...)
-    optimizer = optax.adam(rate)
+    optimizer = optax.adam(3e-3, b1=momentum)
 
     def outputs(params: nnx.State) -> dict:
         return nnx.merge(graphdef, params, rest).apply(data, {}, None)[0]
@@ -68,29 +68,36 @@ def built(kind: type):
 
 @pytest.mark.parametrize("kind", [MMDBatchCorrection, AdversarialBatchCorrection])
 def test_training_mixes_batches_and_keeps_types(kind: type, certificate) -> None:
+    """The worst of three starts counts: one good start of two sides that learn against each other proves little."""
     cells, batches, types = shifted_types()
-    losses = {
-        MMDBatchCorrection: lambda data: mmd_batch_correction(data, n_batches=3, weight=3.0),
-        AdversarialBatchCorrection: adversarial_batch_correction,
-    }
-    n_steps = {MMDBatchCorrection: 300, AdversarialBatchCorrection: 1000}[kind]
-    data = trained(built(kind), losses[kind], {"embeddings": cells, "batch_labels": batches}, n_steps=n_steps)
+    data = {"embeddings": cells, "batch_labels": batches}
     before, apart = gap(cells, batches, types), silhouette_score(cells, types)
-    for key in ("latent", "corrected_embeddings"):
-        after = np.asarray(data[key])
-        ratio, kept = before / gap(after, batches, types), silhouette_score(after, types)
-        print(f"{key}: gap / {ratio:.1f}, silhouette of types {apart:.2f} -> {kept:.2f}")
+    ratios, kept = {"latent": [], "corrected_embeddings": []}, []
+    for seed in range(3):
+        if kind is MMDBatchCorrection:
+            operator = MMDBatchCorrection(MMDBatchCorrectionConfig(**SIZES), rngs=nnx.Rngs(seed))
+            found = trained(operator, lambda x: mmd_batch_correction(x, n_batches=3), data, n_steps=250)
+        else:
+            config = AdversarialBatchCorrectionConfig(**SIZES)
+            operator = AdversarialBatchCorrection(config, rngs=nnx.Rngs(seed))
+            found = trained(operator, adversarial_batch_correction, data, n_steps=1000, momentum=0.5)
+        for key, of_starts in ratios.items():
+            of_starts.append(before / gap(np.asarray(found[key]), batches, types))
+            kept.append(silhouette_score(found[key], types))
+        assert batch_reconstruction(found) < 0.5
+    print({key: np.round(of_starts, 1).tolist() for key, of_starts in ratios.items()})
+    print(f"silhouette of types {apart:.2f}, then at least {min(kept):.2f}")
+    for key, of_starts in ratios.items():
         certificate(
             operator=kind.__name__,
             reference="uncorrected",
             data="four simulated types in three batches, 600 x 12",
-            quantity=f"gap between batches in {key}, before / after",
-            value=ratio,
+            quantity=f"gap between batches in {key}, before / after, worst of 3 starts",
+            value=min(of_starts),
             bar="> 5",
         )
-        assert ratio > 5
-        assert kept >= apart
-    assert batch_reconstruction(data) < 0.5
+        assert min(of_starts) > 5
+    assert min(kept) >= apart
 
 
 def test_the_discriminator_learns_to_recognize_batches_and_the_encoder_to_hide_them() -> None:

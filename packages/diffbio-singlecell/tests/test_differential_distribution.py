@@ -138,7 +138,9 @@ def test_permutation_p_values_without_difference_are_uniform_with_ties_too(certi
 def test_permutation_p_values_find_a_difference_of_shape_alone():
     random = np.random.default_rng(0)
     alike = random.normal(size=(200, 1))
-    two_humps = np.concatenate([random.normal(size=100) * 1.5, np.tile([-1.5, 1.5], 50) + 0.1 * random.normal(size=100)])
+    two_humps = np.concatenate(
+        [random.normal(size=100) * 1.5, np.tile([-1.5, 1.5], 50) + 0.1 * random.normal(size=100)]
+    )
     expression = jnp.asarray(np.column_stack([alike, two_humps]), jnp.float32)
     p_values = permutation_p_values(
         expression, jnp.repeat(jnp.array([0.0, 1.0]), 100), softness=0.05, n_permutations=199, key=jax.random.key(0)
