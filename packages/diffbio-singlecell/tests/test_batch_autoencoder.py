@@ -16,7 +16,6 @@ from diffbio.operators.singlecell.batch_autoencoder import (
     AdversarialBatchCorrectionConfig,
     MMDBatchCorrection,
     MMDBatchCorrectionConfig,
-    bounded_kernel,
     reverse_gradient,
 )
 
@@ -163,23 +162,6 @@ def test_slopes_are_those_of_finite_differences_and_move_the_discriminator_alone
     gradients = nnx.grad(lambda op: op.compute(jnp.asarray(cells), jnp.asarray(batches)).batch_slopes.sum())(operator)
     assert not any(np.any(leaf) for leaf in jax.tree.leaves(nnx.state(gradients.autoencoder)))
     assert np.any(gradients.discriminator.kernels[0][...])
-
-
-def test_a_bounded_kernel_has_the_bound_as_largest_singular_value_and_the_right_gradient() -> None:
-    random = np.random.default_rng(0)
-    kernel, weights = random.normal(size=(2, 6, 4))
-    found = np.asarray(bounded_kernel(jnp.asarray(kernel, jnp.float32), 0.7))
-    np.testing.assert_allclose(np.linalg.norm(found, 2), 0.7, rtol=1e-5)
-    np.testing.assert_allclose(bounded_kernel(jnp.asarray(kernel), 100.0), kernel, rtol=1e-6)
-
-    def total(kernel: jax.Array) -> jax.Array:
-        return (weights * bounded_kernel(kernel, 0.7)).sum()
-
-    with jax.enable_x64(True):
-        check_grads(total, (jnp.asarray(kernel),), order=1, modes=["rev"], rtol=1e-4)
-    for degenerate in (np.zeros((3, 3)), np.eye(3)):
-        gradient = jax.grad(lambda k: bounded_kernel(k, 0.5).sum())(jnp.asarray(degenerate, jnp.float32))
-        assert np.isfinite(gradient).all()
 
 
 @pytest.mark.parametrize("kind", [MMDBatchCorrection, AdversarialBatchCorrection])

@@ -16,7 +16,6 @@ from diffbio.operators.singlecell.batch_autoencoder import (
     ContestedCells,
     MMDBatchCorrection,
     MMDBatchCorrectionConfig,
-    bounded_kernel,
     reverse_gradient,
 )
 from diffbio.operators.singlecell.clustering import (
@@ -155,7 +154,6 @@ __all__ = [
     "adjusted_log_p_values",
     "alpha_decay",
     "approximate_neighbors",
-    "bounded_kernel",
     "choose_diffusion_time",
     "classify",
     "compress_reference",

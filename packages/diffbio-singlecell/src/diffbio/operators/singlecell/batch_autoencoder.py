@@ -132,29 +132,6 @@ def _reversed(strength: Array, gradient: Array) -> tuple[Array, None]:
 reverse_gradient.defvjp(_kept, _reversed)
 
 
-def bounded_kernel(kernel: Float[Array, "width_in width_out"], bound: ScalarLike) -> Float[Array, "width_in width_out"]:
-    """Return the kernel, scaled down where its largest singular value is above `bound`.
-
-    Args:
-        kernel: Weights of a layer.
-        bound: Above 0.
-
-    Returns:
-        A kernel that lengthens no vector more than `bound` times. Its gradient is exact where the largest singular
-        value is single, and finite everywhere.
-
-    References:
-        Miyato et al., Spectral normalization for generative adversarial networks, ICLR 2018.
-
-    Example:
-        >>> bounded_kernel(jnp.diag(jnp.array([4.0, 1.0])), 2.0).tolist()
-        [[2.0, 0.0], [0.0, 0.5]]
-    """
-    left, _, right = jnp.linalg.svd(jax.lax.stop_gradient(kernel), full_matrices=False)
-    largest = left[:, 0] @ kernel @ right[0]  # with the vectors held, its gradient is that of the singular value
-    return kernel * (bound / jnp.maximum(largest, bound))
-
-
 class BatchAutoencoder(nnx.Module):
     """Encoder of cells, and decoder that is told the batch.
 
