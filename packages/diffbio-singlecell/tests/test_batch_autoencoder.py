@@ -6,7 +6,6 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
-from jax.test_util import check_grads
 from sklearn.metrics import silhouette_score
 
 from diffbio.core.errors import ConfigError, MissingRandomnessError
