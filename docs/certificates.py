@@ -4,7 +4,8 @@
     python docs/certificates.py            # writes again from docs/certificates.json
 
 Each test that asks for the fixture `certificate` records what it measured against a tool of the field. Where a page
-says `<!-- certificates: Harmony -->`, the table below that line is made from the records of that operator.
+says `<!-- certificates: Harmony -->`, the table below that line is made from the records of that operator; `all` stands for
+every one.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def filled(page: str, rows: list[dict]) -> str:
 
     def with_table(place: re.Match[str]) -> str:
         wanted = [name.strip() for name in place[2].split(",")]
-        return place[1] + "\n" + table([row for row in rows if row["operator"] in wanted])
+        return place[1] + "\n" + table([row for row in rows if wanted == ["all"] or row["operator"] in wanted])
 
     return PLACE.sub(with_table, page)
 

@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import scanpy
 from jax.test_util import check_grads
 from scipy import stats
 from scipy.optimize import brentq
@@ -15,6 +14,8 @@ from sklearn.neighbors import NearestNeighbors
 from diffbio.core.errors import ContractError, MissingKeyError
 from diffbio.losses.singlecell.kbet import batch_kbet, kbet, kbet_statistics
 from diffbio.losses.singlecell.mixing import batch_lisi, cell_type_lisi, lisi, perplexity_weights
+
+scanpy = pytest.importorskip("scanpy")
 
 PBMC = "PBMC 68k, 700 cells, 50 components"
 

@@ -9,7 +9,6 @@ from importlib.metadata import version
 
 import numpy as np
 import pytest
-import scanpy
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
@@ -27,6 +26,8 @@ from diffbio.plots.singlecell import (
 )
 from diffbio.plots.singlecell.embedding import _PALETTE
 from diffbio.training import History
+
+scanpy = pytest.importorskip("scanpy")
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 import numpy as np
 import pandas as pd
 import pytest
-import scanpy
 from anndata import AnnData
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
@@ -11,6 +10,8 @@ from scipy import sparse
 
 from diffbio.core.errors import ContractError, MissingKeyError
 from diffbio.singlecell import pl
+
+scanpy = pytest.importorskip("scanpy")
 
 
 @pytest.fixture(scope="module")

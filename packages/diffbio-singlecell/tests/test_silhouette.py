@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import scanpy
 import sklearn
 from jax.test_util import check_grads
 from sklearn.metrics import silhouette_samples as sklearn_samples
@@ -19,6 +18,8 @@ from diffbio.losses.singlecell.silhouette import (
     silhouette_samples,
     silhouette_score,
 )
+
+scanpy = pytest.importorskip("scanpy")
 
 SKLEARN = f"scikit-learn {sklearn.__version__}"
 PBMC = "PBMC 68k, 700 cells, 50 components"
