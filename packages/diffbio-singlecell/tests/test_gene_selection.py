@@ -247,15 +247,27 @@ def test_genes_that_no_batch_can_score_come_last() -> None:
         assert sorted(ranked_over_batches(scores, 2, flavor=flavor)[:2]) == [0, 2]
 
 
+def test_a_batch_of_one_cell_is_left_out_and_none_is_one_batch() -> None:
+    x = jnp.asarray(np.random.default_rng(0).gamma(1.0, 1.0, (7, 5)), jnp.float32)
+    selection = GeneSelection(GeneSelectionConfig(n_genes=5, n_top_genes=2, flavor="pearson_residuals"))
+    selection.initialize(counts=x[:6], batch_labels=jnp.array([0, 0, 0, 1, 1, 1]))
+    expected = selection.logits[...]
+    with pytest.warns(UserWarning, match="batch of one cell: 7 left out"):
+        selection.initialize(counts=x, batch_labels=jnp.array([0, 0, 0, 1, 1, 1, 7]))
+    np.testing.assert_array_equal(selection.logits[...], expected)
+    selection.initialize(counts=x)
+    expected = selection.logits[...]
+    selection.initialize(counts=x, batch_labels=jnp.full(7, -1))
+    np.testing.assert_array_equal(selection.logits[...], expected)
+
+
 def test_wrong_batches_are_refused() -> None:
     selection = GeneSelection(GeneSelectionConfig(n_genes=3, n_top_genes=2))
     x = jnp.asarray(np.random.default_rng(0).gamma(1.0, 1.0, (4, 3)), jnp.float32)
     with pytest.raises(ContractError, match="each of the 4 cells"):
         selection.initialize(x, batch_labels=jnp.array([0, 1]))
-    with pytest.raises(DataError, match="batch 7 has one cell"):
-        selection.initialize(x, batch_labels=jnp.array([0, 0, 0, 7]))
-    with pytest.raises(DataError, match="no cell has a batch"):
-        selection.initialize(x, batch_labels=jnp.full(4, -1))
+    with pytest.raises(DataError, match="name 4 batches, and none has the two cells"):
+        selection.initialize(x, batch_labels=jnp.arange(4))
     with pytest.raises(ContractError, match="log-normalized expression: give normalized"):
         selection.initialize(counts=x)
 

@@ -38,6 +38,12 @@ from diffbio.operators.normalization.fuzzy_graph import (
     fuzzy_graph,
     fuzzy_memberships,
 )
+from diffbio.operators.normalization.gene_ranking import (
+    normal_scores,
+    ranked_over_batches,
+    score_genes,
+    score_genes_by_batch,
+)
 from diffbio.operators.normalization.gene_scores import (
     cell_ranger_dispersion,
     pearson_residual_variance,
@@ -121,6 +127,13 @@ from diffbio.operators.normalization.size_factors import (
     log_geometric_means,
     median_of_ratios,
 )
+from diffbio.operators.normalization.stochastic_gates import (
+    GatedGenes,
+    StochasticGateSelection,
+    StochasticGateSelectionConfig,
+    open_probability,
+    stochastic_gates,
+)
 from diffbio.operators.normalization.tfidf import (
     LsiEmbeddings,
     TfidfLsi,
@@ -161,6 +174,7 @@ __all__ = [
     "FuzzyEdges",
     "FuzzyGraph",
     "FuzzyGraphConfig",
+    "GatedGenes",
     "GeneSelection",
     "GeneSelectionConfig",
     "Layers",
@@ -196,6 +210,8 @@ __all__ = [
     "ScalingConfig",
     "SelectedComponents",
     "SelectedGenes",
+    "StochasticGateSelection",
+    "StochasticGateSelectionConfig",
     "TSNEConfig",
     "TSNEGraph",
     "TSNELayout",
@@ -231,7 +247,9 @@ __all__ = [
     "moments",
     "negative_binomial_log_pmf",
     "neighbor_probabilities",
+    "normal_scores",
     "normalize_library_size",
+    "open_probability",
     "optimize_layout",
     "orthonormalized",
     "pearson_residual_variance",
@@ -243,7 +261,10 @@ __all__ = [
     "quantile_normalize",
     "random_walk",
     "randomized_principal_components",
+    "ranked_over_batches",
     "row_distances",
+    "score_genes",
+    "score_genes_by_batch",
     "seurat_dispersion",
     "seurat_v3_trend",
     "seurat_v3_variance",
@@ -251,6 +272,7 @@ __all__ = [
     "spectral_layout",
     "standardize",
     "standardized_scores",
+    "stochastic_gates",
     "tf_idf",
     "train_encoder",
     "tsne_graph",

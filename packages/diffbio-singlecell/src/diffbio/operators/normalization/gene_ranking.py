@@ -16,6 +16,7 @@ References:
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Literal
 
@@ -82,7 +83,8 @@ def score_genes_by_batch(
 
     Args:
         expression: As in `score_genes`.
-        batch_labels: Batch of each cell, an integer from 0; a cell with another label, by convention -1, is left out.
+        batch_labels: Batch of each cell, an integer from 0; a cell with another label, by convention -1, is left out,
+            and so is a batch of one cell, with a warning.
         flavor: Which score.
 
     Returns:
@@ -91,7 +93,7 @@ def score_genes_by_batch(
 
     Raises:
         ContractError: There is not one label per cell.
-        DataError: A batch has one cell, or no cell has a batch.
+        DataError: No batch has two cells.
 
     Example:
         >>> counts = jnp.array([[4.0, 0.0], [0.0, 4.0], [3.0, 0.0], [9.0, 0.0]])
@@ -104,12 +106,15 @@ def score_genes_by_batch(
             f"batch_labels have shape {labels.shape}; wanted one label for each of the {expression.shape[0]} cells"
         )
     batches, sizes = np.unique(labels[labels >= 0], return_counts=True)
-    if not batches.size or sizes.min() < 2:
-        what = f"batch {batches[sizes.argmin()]} has one cell" if batches.size else "no cell has a batch"
+    if not (sizes > 1).any():
         raise DataError(
-            f"{what}, and the variance within a batch needs two; correct batch_labels, or leave cells out by the "
-            "label -1"
+            f"batch_labels name {len(batches)} batches, and none has the two cells that a variance within it needs; "
+            "correct them, or give no batch_labels"
         )
+    if (sizes < 2).any():
+        alone = ", ".join(map(str, batches[sizes < 2]))
+        warnings.warn(f"genes can't be scored in a batch of one cell: {alone} left out", stacklevel=2)
+    batches = batches[sizes > 1]
     scores = np.full((len(batches), expression.shape[1]), np.nan)
     for row, batch in zip(scores, batches, strict=True):
         cells = expression[np.flatnonzero(labels == batch)]

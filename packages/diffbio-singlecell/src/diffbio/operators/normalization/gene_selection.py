@@ -38,11 +38,6 @@ from diffbio.operators.normalization.gene_ranking import (
     score_genes,
     score_genes_by_batch,
 )
-from diffbio.operators.normalization.gene_scores import (  # noqa: F401 - they were here, and are imported from here
-    seurat_dispersion,
-    seurat_v3_trend,
-    seurat_v3_variance,
-)
 
 _NORMAL_IQR = 1.349  # interquartile range of a normal distribution of standard deviation 1
 
@@ -156,11 +151,11 @@ class GeneSelection(Operator[GeneSelectionConfig]):
             normalized: log(1 + normalized counts); scored by `seurat` and `cell_ranger`, which need them.
             counts: Raw counts; scored by `seurat_v3` and `pearson_residuals`, which need them.
             batch_labels: Batch of each cell, an integer from 0; a cell with another label, by convention -1, is left
-                out. By default all cells are of one batch.
+                out. Where there are none, all cells are of one batch.
 
         Raises:
             ContractError: What the flavor scores is missing, or there is not one label per cell.
-            DataError: A batch has one cell, or no cell has a batch.
+            DataError: No batch has two cells.
         """
         on_logarithms = self.config.flavor in ON_LOGARITHMS
         expression = normalized if on_logarithms else counts
@@ -170,7 +165,7 @@ class GeneSelection(Operator[GeneSelectionConfig]):
                 f'GeneSelection with flavor="{self.config.flavor}" is initialized from {wanted} (cells, genes) too, or '
                 "use another flavor"
             )
-        if batch_labels is None:
+        if batch_labels is None or not (batch_labels >= 0).any():
             scores = score_genes(expression, flavor=self.config.flavor)
             logits, scored = standardized_scores(scores), jnp.isfinite(scores)
         else:

@@ -7,7 +7,16 @@ from diffbio.core.hookspecs import (
     WriterDeclaration,
     hookimpl,
 )
-from diffbio.plugins.singlecell import cells, counts, generative, groups, integration, maps, preprocessing, projections
+from diffbio.plugins.singlecell import (
+    cells,
+    counts,
+    generative,
+    groups,
+    integration,
+    maps,
+    preprocessing,
+    projections,
+)
 from diffbio.plugins.singlecell.losses import LOSSES
 
 _FAMILIES = (preprocessing, counts, projections, generative, maps, cells, groups, integration)

@@ -51,4 +51,12 @@ OPERATORS = (
         writes=("tfidf", "embeddings"),
         example="diffbio.operators.normalization.examples.tfidf:tfidf_lsi",
     ),
+    OperatorDeclaration(
+        name="StochasticGateSelection",
+        target="diffbio.operators.normalization:StochasticGateSelection",
+        summary="A small panel of genes, by noisy gates that are trained with the task (STG).",
+        reads=("scaled",),
+        writes=("gene_gate", "gate_probability", "gated"),
+        example="diffbio.operators.normalization.examples.stochastic_gates:stochastic_gate_selection",
+    ),
 )

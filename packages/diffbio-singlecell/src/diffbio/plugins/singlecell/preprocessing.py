@@ -22,7 +22,7 @@ OPERATORS = (
     OperatorDeclaration(
         name="GeneSelection",
         target="diffbio.operators.normalization:GeneSelection",
-        summary="Soft, learnable selection of highly variable genes (seurat, seurat_v3).",
+        summary="Soft, learnable selection of highly variable genes (four flavors, batch-aware).",
         reads=("scaled",),
         writes=("gene_gate", "gated"),
         example="diffbio.operators.normalization.examples.gene_selection:gene_selection",
