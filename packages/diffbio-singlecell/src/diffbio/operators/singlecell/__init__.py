@@ -93,7 +93,6 @@ from diffbio.operators.singlecell.pseudotime import (
     diffusion_pseudotime,
     gaussian_affinities,
 )
-from diffbio.operators.singlecell.random_walk import diffuse, random_walk
 from diffbio.operators.singlecell.reference_mapping import (
     Reference,
     ReferenceMapping,
@@ -158,7 +157,6 @@ __all__ = [
     "classify",
     "compress_reference",
     "dense_layers",
-    "diffuse",
     "diffusion_graph",
     "diffusion_imputation",
     "diffusion_pseudotime",
@@ -181,7 +179,6 @@ __all__ = [
     "neighbor_matmul_transposed",
     "permutation_p_values",
     "procrustes_disparity",
-    "random_walk",
     "rank_markers",
     "reachable_cells",
     "reverse_gradient",
