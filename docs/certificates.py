@@ -4,8 +4,8 @@
     python docs/certificates.py            # writes again from docs/certificates.json
 
 Each test that asks for the fixture `certificate` records what it measured against a tool of the field. Where a page
-says `<!-- certificates: Harmony -->`, the table below that line is made from the records of that operator; `all` stands for
-every one.
+says `<!-- certificates: Harmony -->`, the table below that line is made from the records of that operator; `all`
+stands for every one.
 """
 
 from __future__ import annotations
