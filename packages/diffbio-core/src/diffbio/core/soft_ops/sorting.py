@@ -101,13 +101,17 @@ def _values(rows: Rows, mode: Mode, method: str) -> Float[Array, "... n"]:
     elif method == "softsort" and mode == "smooth":
         values = softsort_values(ascending, counts, rows.softness)
     else:
-        values = jnp.where(jnp.isnan(ascending), jnp.nan, _means_of_numbers(rows.numbers(), mode, method))
+        # numbers come first, then NaN, then what is masked
+        unknown = jnp.isnan(ascending)
+        known = counts & ~unknown
+        means = _means_of_numbers(rows.numbers(), jnp.where(known, ascending, 0), known, mode, method)
+        values = jnp.where(unknown, jnp.nan, means)
     return values if rows.mask is None else jnp.where(counts, values, 0)
 
 
-def _means_of_numbers(rows: Rows, mode: Mode, method: str) -> Float[Array, "... n"]:
-    ascending, counts = in_ascending_order(rows)
-    ascending = jnp.where(counts, ascending, 0)
+def _means_of_numbers(
+    rows: Rows, ascending: Float[Array, "... n"], counts: Array, mode: Mode, method: str
+) -> Float[Array, "... n"]:
     if method == "permutahedron":
         return permutahedron_sort(ascending, counts, rows.softness, mode)
     if method == "sinkhorn":
