@@ -17,6 +17,7 @@ References:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import jax
@@ -186,14 +187,10 @@ def neighbor_matmul(
     """
     values = jnp.asarray(values)
 
-    @jax.checkpoint
     def gathered(weight: Float[Array, " cells"], cells: Int[Array, " cells"]) -> Array:
         return weight[:, None] * values[cells]
 
-    def add(total: Array, column: tuple[Array, Array]) -> tuple[Array, None]:
-        return total + gathered(*column), None
-
-    return lax.scan(add, jnp.zeros_like(values), (weights.T, indices.T))[0]
+    return _sum_over_places(gathered, weights, indices, jnp.zeros_like(values))
 
 
 def neighbor_matmul_transposed(
@@ -218,14 +215,10 @@ def neighbor_matmul_transposed(
     """
     values = jnp.asarray(values)
 
-    @jax.checkpoint
     def scattered(weight: Float[Array, " cells"], cells: Int[Array, " cells"]) -> Array:
         return jnp.zeros_like(values).at[cells].add(weight[:, None] * values)
 
-    def add(total: Array, column: tuple[Array, Array]) -> tuple[Array, None]:
-        return total + scattered(*column), None
-
-    return lax.scan(add, jnp.zeros_like(values), (weights.T, indices.T))[0]
+    return _sum_over_places(scattered, weights, indices, jnp.zeros_like(values))
 
 
 def reachable_cells(
@@ -259,3 +252,15 @@ def reachable_cells(
 
     nowhere = jnp.zeros(edges.shape[0], bool)
     return lax.while_loop(grows, spread, (nowhere.at[root].set(True), nowhere))[0]
+
+
+def _sum_over_places(
+    product: Callable[[Array, Array], Array], weights: Array, indices: Array, nothing: Array
+) -> Float[Array, "cells genes"]:
+    """Return the sum of a product over the places of the lists; the gradient computes each product again."""
+    again = jax.checkpoint(product)
+
+    def add(total: Array, place: tuple[Array, Array]) -> tuple[Array, None]:
+        return total + again(*place), None
+
+    return lax.scan(add, nothing, (weights.T, indices.T))[0]

@@ -8,6 +8,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from diffbio.operators.normalization.diffusion_map import DiffusionMap, DiffusionMapConfig
+from diffbio.operators.singlecell.examples.bent_line import bent_line, gaussian_walk
 from diffbio.testing import Example, Limit
 
 
@@ -16,24 +17,11 @@ def diffusion_map() -> Example:
 
     Only the choice of neighbours is hard and nothing is softened, so there is nothing to sharpen.
     """
-    random = np.random.default_rng(0)
-    angle = np.linspace(0.0, 4.0, 20)
-    embeddings = np.stack([np.cos(angle), np.sin(angle), 0.2 * angle], axis=1)
-    embeddings = (embeddings + random.normal(scale=0.03, size=embeddings.shape)).astype(np.float32)
+    embeddings = bent_line()
     config = DiffusionMapConfig(n_components=3, n_neighbors=6, kernel="gauss")
 
     def reference(data: Mapping[str, ArrayLike]) -> dict[str, ArrayLike]:
-        points = np.asarray(data["embeddings"], np.float64)
-        squared = np.sum((points[:, None] - points) ** 2, axis=-1)
-        rank = squared.argsort(axis=1).argsort(axis=1)
-        variances = np.median(np.sort(squared, axis=1)[:, 1:6], axis=1)
-        total = variances[:, None] + variances
-        affinities = np.sqrt(2 * np.sqrt(np.outer(variances, variances)) / total) * np.exp(-squared / total)
-        affinities *= ((rank < 6) | (rank.T < 6)) & (rank > 0)
-        density = affinities.sum(axis=0)
-        affinities /= np.outer(density, density)
-        degrees = affinities.sum(axis=0)
-        values, vectors = np.linalg.eigh(affinities / np.sqrt(np.outer(degrees, degrees)))
+        values, vectors = np.linalg.eigh(gaussian_walk(data["embeddings"], n_neighbors=6))
         vectors = vectors[:, :-4:-1]
         signs = np.sign(vectors[np.abs(vectors).argmax(axis=0), range(3)])
         return {"diffusion_map": vectors * signs, "diffusion_eigenvalues": values[:-4:-1]}
