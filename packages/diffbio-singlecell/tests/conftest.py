@@ -1,11 +1,17 @@
-"""Certificates: the comparison tests record what they measured, and the documentation is made from the records."""
+"""Certificates: the comparison tests record what they measured, and the documentation is made from the records.
+
+The tests of this folder can import their shared data, too.
+"""
 
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 FOLDER = os.environ.get("DIFFBIO_CERTIFICATES")
 """Where records go, one JSON line each; nothing is written where this is not set."""

@@ -1,13 +1,12 @@
 """Doublet scores beside Scrublet's on real cells of which some were added up, and at the edges."""
 
-from pathlib import Path
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
 from jax.test_util import check_grads
+from real_counts import sample_counts
 from sklearn.metrics import roc_auc_score
 
 from diffbio.core.errors import ConfigError, ContractError, DataError, MissingRandomnessError
@@ -41,11 +40,8 @@ def scores_of(counts, seed=0, **options):
 
 @pytest.mark.slow
 def test_doublets_among_real_cells_are_found_as_by_scrublet(certificate):
-    scrublet, celltypist = pytest.importorskip("scrublet"), pytest.importorskip("celltypist")
-    pandas, sparse = pytest.importorskip("pandas"), pytest.importorskip("scipy.sparse")
-    table = pandas.read_csv(Path(celltypist.__file__).parent / "data/samples/sample_cell_by_gene.csv", index_col=0)
-    cells = np.round(table.to_numpy()).astype(np.float32)
-    cells = cells[:, cells.any(0)]
+    scrublet, sparse = pytest.importorskip("scrublet"), pytest.importorskip("scipy.sparse")
+    cells = sample_counts()
     found = {"library size": [], "scrublet": [], "as scrublet": [], "default": []}
     for seed in range(4):
         counts, doublets = summed(cells, 50, seed)

@@ -4,7 +4,6 @@ import builtins
 import warnings
 from collections.abc import Callable
 from importlib.metadata import version
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 from flax import nnx
 from jax.test_util import check_grads
+from real_counts import pbmc_counts, sample_counts
 
 from diffbio.core.errors import ConfigError, ContractError, DataError, MissingExtraError
 from diffbio.io.singlecell import pbmc68k_reduced
@@ -45,22 +45,6 @@ def simulated() -> np.ndarray:
 def pbmc() -> np.ndarray:
     """PBMC 68k with the logarithm undone: abundances, not integers, but as spread out as counts are."""
     return np.expm1(pbmc68k_reduced().X.toarray()).astype(np.float32)
-
-
-def pbmc_counts() -> np.ndarray:
-    """PBMC 68k, 700 cells x 765 genes: the smallest value of a cell is the count 1, which undoes its scaling."""
-    abundances = pbmc().astype(np.float64)
-    smallest = np.where(abundances > 0, abundances, np.inf).min(1, keepdims=True)
-    return np.round(abundances / smallest).astype(np.float32)
-
-
-def sample_counts() -> np.ndarray:
-    """The raw counts that CellTypist ships: 559 cells, of which the 9,810 genes that any of them expresses."""
-    celltypist = pytest.importorskip("celltypist")
-    pandas = pytest.importorskip("pandas")
-    table = pandas.read_csv(Path(celltypist.__file__).parent / "data/samples/sample_cell_by_gene.csv", index_col=0)
-    counts = np.round(table.to_numpy()).astype(np.float32)
-    return counts[:, counts.any(0)]
 
 
 def in_two_batches(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

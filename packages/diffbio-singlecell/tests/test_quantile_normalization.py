@@ -2,13 +2,13 @@
 
 from collections.abc import Callable
 from importlib.metadata import version
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.test_util import check_grads
+from real_counts import sample_counts
 from scipy.stats import rankdata, spearmanr
 
 from diffbio.core.errors import ConfigError, ContractError
@@ -26,15 +26,6 @@ HARD = 1e-12  # below the distance of any two floats that differ
 def pbmc() -> np.ndarray:
     """PBMC 68k, 700 cells x 765 genes, log-normalized: two thirds of each cell are zeros."""
     return pbmc68k_reduced().X.toarray()
-
-
-def sample_counts() -> np.ndarray:
-    """The raw counts that CellTypist ships: 559 cells, of which the 9,810 genes that any of them expresses."""
-    celltypist = pytest.importorskip("celltypist")
-    pandas = pytest.importorskip("pandas")
-    table = pandas.read_csv(Path(celltypist.__file__).parent / "data/samples/sample_cell_by_gene.csv", index_col=0)
-    counts = np.round(table.to_numpy()).astype(np.float32)
-    return counts[:, counts.any(0)]
 
 
 def bulk(expression: np.ndarray, n_samples: int) -> np.ndarray:

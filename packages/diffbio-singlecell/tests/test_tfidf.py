@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from importlib.metadata import version
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -10,9 +9,9 @@ import numpy as np
 import pytest
 from flax import nnx
 from jax.test_util import check_grads
+from real_counts import pbmc_counts, sample_counts
 
 from diffbio.core.errors import ConfigError, ContractError, MissingRandomnessError
-from diffbio.io.singlecell import pbmc68k_reduced
 from diffbio.operators.normalization.tfidf import (
     TfidfLsi,
     TfidfLsiConfig,
@@ -22,22 +21,6 @@ from diffbio.operators.normalization.tfidf import (
 )
 
 WEIGHTINGS = ("log_tf_log_idf", "log_tfidf", "tf_log_idf")
-
-
-def pbmc_counts() -> np.ndarray:
-    """PBMC 68k, 700 cells x 765 genes: the smallest value of a cell is the count 1, which undoes its scaling."""
-    scaled = np.expm1(pbmc68k_reduced().X.toarray().astype(np.float64))
-    smallest = np.where(scaled > 0, scaled, np.inf).min(1, keepdims=True)
-    return np.round(scaled / smallest).astype(np.float32)
-
-
-def sample_counts() -> np.ndarray:
-    """The raw counts that CellTypist ships: 559 cells, of which the 9,810 genes that any of them expresses."""
-    celltypist = pytest.importorskip("celltypist")
-    pandas = pytest.importorskip("pandas")
-    table = pandas.read_csv(Path(celltypist.__file__).parent / "data/samples/sample_cell_by_gene.csv", index_col=0)
-    counts = np.round(table.to_numpy()).astype(np.float32)
-    return counts[:, counts.any(0)]
 
 
 def lsi_of(counts: np.ndarray, **config: object) -> tuple[TfidfLsi, dict]:
