@@ -27,11 +27,7 @@ from diffbio.operators.singlecell.neighbor_graph import (
     symmetric_shares,
     symmetric_sums,
 )
-from diffbio.operators.singlecell.neighbors import (
-    nearest_neighbors,
-    nearest_neighbors_of,
-    neighbor_distances,
-)
+from diffbio.operators.singlecell.neighbors import nearest_neighbors, nearest_neighbors_of, neighbor_distances
 
 
 @pytest.fixture

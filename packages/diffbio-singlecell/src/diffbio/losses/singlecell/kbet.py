@@ -30,7 +30,8 @@ from scipy import stats
 from diffbio.core import soft_ops
 from diffbio.losses.singlecell.groups import mean_of_members, members, require_groups
 from diffbio.losses.singlecell.reading import read
-from diffbio.operators.singlecell.neighbors import is_neighbor, nearest_neighbors, neighbor_matmul
+from diffbio.operators.singlecell.neighbor_graph import is_neighbor, neighbor_matmul
+from diffbio.operators.singlecell.neighbors import nearest_neighbors
 
 _NO_DEVIATION = 1e-6  # of chi-squared: equal to 0 for float32
 _REACH = 4  # an edge of mode c1 reaches 3 softnesses from its middle, which is a little beyond the last neighbour

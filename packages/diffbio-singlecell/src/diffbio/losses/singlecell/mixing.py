@@ -27,7 +27,8 @@ from jaxtyping import Array, Bool, Float
 
 from diffbio.losses.singlecell.groups import mean_of_members, members, require_groups
 from diffbio.losses.singlecell.reading import read
-from diffbio.operators.singlecell.neighbors import is_neighbor, nearest_neighbors, neighbor_matmul
+from diffbio.operators.singlecell.neighbor_graph import is_neighbor, neighbor_matmul
+from diffbio.operators.singlecell.neighbors import nearest_neighbors
 
 _LOWEST, _HIGHEST, _HALVINGS = -24.0, 40.0, 32  # of log2 beta, where distances have mean 1: to the last digit
 _FLAT = 1e-6  # slope of the entropy in log beta: below, no beta has the entropy that is asked for

@@ -23,7 +23,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental.sparse import BCOO
 from jaxtyping import Array
 
 from diffbio.core.errors import ContractError
@@ -100,6 +99,8 @@ def randomized_principal_components(
 
 def _products_of(x: Any) -> _Products:
     """Return the products with the centered matrix, for each kind of matrix."""
+    from jax.experimental.sparse import BCOO  # here, as it takes half a second to import
+
     if isinstance(x, BCOO):
         x = jax.lax.stop_gradient(x)
         mean = x.T @ jnp.full(x.shape[0], 1 / x.shape[0], x.dtype)

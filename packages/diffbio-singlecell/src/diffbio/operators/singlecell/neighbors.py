@@ -22,27 +22,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from diffbio.core import Operator, OperatorConfig
 from diffbio.core.errors import ContractError
-from diffbio.operators.singlecell.neighbor_graph import (
-    is_neighbor,
-    neighbor_matmul,
-    neighbor_matmul_transposed,
-    reachable_cells,
-)
+from diffbio.operators.singlecell.neighbor_graph import is_neighbor
 from diffbio.operators.singlecell.neighbor_search import candidates, power_of_two
-
-__all__ = [
-    "NearestNeighbors",
-    "NearestNeighborsConfig",
-    "NeighborLists",
-    "Neighbors",
-    "is_neighbor",
-    "nearest_neighbors",
-    "nearest_neighbors_of",
-    "neighbor_distances",
-    "neighbor_matmul",
-    "neighbor_matmul_transposed",
-    "reachable_cells",
-]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,11 +31,8 @@ from jaxtyping import Array, Bool, Float
 
 from diffbio.core import Operator, OperatorConfig
 from diffbio.core.errors import ContractError
-from diffbio.operators.singlecell.neighbors import (
-    Neighbors,
-    nearest_neighbors,
-    reachable_cells,
-)
+from diffbio.operators.singlecell.neighbor_graph import reachable_cells
+from diffbio.operators.singlecell.neighbors import Neighbors, nearest_neighbors
 
 _NO_EDGE = 1e-20  # a weaker affinity could not be told from none beside another in float32
 _NARROWEST = 1e-4  # of the mean bandwidth: the least bandwidth, met only among duplicates
