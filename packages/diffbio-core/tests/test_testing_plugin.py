@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -177,3 +178,15 @@ def test_the_plugin_that_pytest_always_loads_is_light() -> None:
     program = "import sys, diffbio.testing.pytest_plugin; print({'jax', 'flax', 'numpy', 'rich'} & set(sys.modules))"
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "set()"
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="the maps of memory cannot be counted here")
+def test_compiled_programs_are_forgotten_between_files(pytester, monkeypatch):
+    monkeypatch.setattr("diffbio.testing.compiled.MOST_MAPS", 0)
+    pytester.syspathinsert()
+    pytester.makepyfile(
+        shared_program="import jax\nadd_one = jax.jit(lambda x: x + 1)",
+        test_first="from shared_program import add_one\ndef test():\n    assert add_one(1.0) == 2.0",
+        test_second="from shared_program import add_one\ndef test():\n    assert not add_one._cache_size()",
+    )
+    pytester.runpytest_inprocess("-p", "diffbio.testing.compiled").assert_outcomes(passed=2)
