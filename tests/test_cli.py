@@ -45,7 +45,7 @@ labels = "bulk_labels"
 @pytest.fixture
 def diffbio(monkeypatch, capsys):
     """Run a command; return its exit status, what it printed, and what it complained about."""
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("COLUMNS", "250")
 
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["diffbio", *map(str, arguments)])

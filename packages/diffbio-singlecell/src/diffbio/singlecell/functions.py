@@ -6,6 +6,7 @@ is the number of genes), and one argument for the place of each array that the o
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
 import re
@@ -25,7 +26,7 @@ from diffbio.core.pipeline import snake_case
 from diffbio.core.recipe import Recipe, Step, config_class_of
 from diffbio.core.registry import registry
 from diffbio.singlecell.places import Cells, places_of, put
-from diffbio.training import fit, transform
+from diffbio.training import ArrayDataset, fit, transform
 
 _PREPROCESSING = frozenset(
     {"embeddings", "gated", "gene_gate", "imputed_counts", "neighbor_indices", "normalized", "scaled", "size_factors"}
@@ -124,7 +125,10 @@ def _inputs(operator: type[Operator[Any]]) -> tuple[Port, ...]:
             ports.setdefault(port.key, port)
     outputs = contract_of(operator.compute).outputs
     if any("classes" in (port.dims or ()) for port in outputs):
-        ports.setdefault("labels", Port("labels", "labels", ("*cells",), ("int32",)))  # names the classes, and trains
+        # labels name the classes, and train; they can be left out where another array says how many classes there are
+        counted = any("classes" in (port.dims or ()) for port in ports.values())
+        labels = ports.get("labels", Port("labels", "labels", ("*cells",), ("int32",)))
+        ports["labels"] = dataclasses.replace(labels, optional=counted)
     return tuple(ports.values())
 
 
@@ -157,15 +161,20 @@ def _sizes(cells: Cells) -> dict[str, int]:
 
 def _trained(pipeline: Pipeline, objective: str, cells: Cells, values: Mapping[str, Any]) -> Pipeline:
     loss = registry().load("losses", objective)
+    key, operator, data = jax.random.key(values["random_state"]), pipeline.steps[0], cells
+    simulate = getattr(operator, "training_cells", None)
+    if simulate is not None:  # it learns from cells that it makes of these
+        key, simulation_key = jax.random.split(key)
+        data = ArrayDataset(simulate(**cells.all(), key=simulation_key)._asdict())
     sizes = {name: size for name, size in _sizes(cells).items() if name in inspect.signature(loss).parameters}
     return fit(
         pipeline,
-        cells,
+        data,
         functools.partial(loss, **sizes) if sizes else loss,
         optimizer=optax.adam(values["learning_rate"]),
         epochs=values["epochs"],
-        batch_size=min(values["batch_size"], len(cells)),
-        key=jax.random.key(values["random_state"]),
+        batch_size=min(values["batch_size"], len(data)),
+        key=key,
         progress=False,
     ).pipeline
 

@@ -11,6 +11,7 @@
 | `labels`, `batch_labels` (cells,) | `labels_key=`, `batch_key=`: columns of `obs` | - |
 | (cells,) | `obs[key]` | `obs[key]` |
 | (genes,) | `var[key]` | `var[key]` |
+| `marker_genes` (classes, genes) | `uns[key]`: the names of the markers of each class, as a dict of lists | - |
 | all else | `uns[key]` | `uns[<name>][key]` |
 
 `<name>` is the name of the function, or `key_added`. The parameters of a call are in `uns[<name>]["params"]`.
@@ -18,7 +19,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,7 +29,7 @@ from anndata import AnnData
 from scipy import sparse
 
 from diffbio.core.contract import Port
-from diffbio.core.errors import MissingKeyError, listed, nearest
+from diffbio.core.errors import DataError, MissingKeyError, listed, nearest
 from diffbio.io.singlecell.matrix import find_matrix, in_memory, require_values, take_rows
 
 KEYWORDS = {"embeddings": "use_rep", "labels": "labels_key", "batch_labels": "batch_key"}
@@ -88,10 +90,14 @@ class Cells:
             codes, names = pd.factorize(column, sort=True)
             self.metadata["classes" if port.key == "labels" else "batches"] = [str(name) for name in names]
             return codes.astype(np.int32), True, False
-        if dims == ("cells",):
-            return as_array(found_in(adata.obs, named or port.key, "obs", argument), port), True, False
-        if dims == ("genes",):
-            return as_array(found_in(adata.var, named or port.key, "var", argument), port), False, False
+        if dims in (("cells",), ("genes",)):
+            per_cell = dims == ("cells",)
+            slot, of = (adata.obs, "obs") if per_cell else (adata.var, "var")
+            return as_array(found_in(slot, named or port.key, of, argument), port), per_cell, False
+        if dims == ("classes", "genes"):
+            markers = found_in(adata.uns, named or port.key, "uns", argument)
+            self.metadata["classes"] = [str(name) for name in markers]
+            return marker_matrix(markers, adata.var_names), False, False
         if dims[:1] == ("cells",):
             name = named or ("X_pca" if port.key == "embeddings" else port.key)
             return as_array(found_in(adata.obsm, name, "obsm", argument), port), True, False
@@ -121,6 +127,25 @@ def found_in(slot: Any, name: str, of: str, argument: str) -> Any:
             f"no {name!r} in {of}; there is: {listed(there)}{nearest(name, there)}. Name another with {argument}="
         )
     return slot[name]
+
+
+def marker_matrix(markers: Mapping[str, Sequence[str]], genes: pd.Index) -> np.ndarray:
+    """Return 1 where a class has a gene among its markers, else 0 (classes, genes).
+
+    Args:
+        markers: By class, the names of its markers; none for a class of all other cells.
+        genes: Names of the genes of the data. Markers that are not among them are left out, with a warning.
+
+    Raises:
+        DataError: None of the markers of a class is among the genes.
+    """
+    absent = {name: [gene for gene in its_genes if gene not in genes] for name, its_genes in markers.items()}
+    for name, unknown in absent.items():
+        if unknown and len(unknown) == len(markers[name]):
+            raise DataError(f"no marker of {name!r} is among the genes of the data: {listed(unknown)}; give others")
+    if left_out := [gene for unknown in absent.values() for gene in unknown]:
+        warnings.warn(f"markers that the data do not have are left out: {listed(left_out)}", stacklevel=2)
+    return np.array([genes.isin(list(its_genes)) for its_genes in markers.values()], np.float32)
 
 
 def as_array(values: Any, port: Port) -> np.ndarray:

@@ -9,9 +9,11 @@ from diffbio.losses.singlecell.batch import (
     mmd_batch_correction,
 )
 from diffbio.losses.singlecell.clustering import cluster_compactness
+from diffbio.losses.singlecell.doublets import doublet_cross_entropy
 from diffbio.losses.singlecell.elbo import negative_elbo, semi_supervised_elbo
 from diffbio.losses.singlecell.kbet import batch_kbet, kbet, kbet_statistics
 from diffbio.losses.singlecell.map import tsne_divergence, umap_cross_entropy
+from diffbio.losses.singlecell.masked_values import masked_values
 from diffbio.losses.singlecell.mixing import batch_lisi, cell_type_lisi, lisi, perplexity_weights
 from diffbio.losses.singlecell.modularity import modularity_loss
 from diffbio.losses.singlecell.ordering import pseudotime_disorder
@@ -35,9 +37,11 @@ __all__ = [
     "cell_type_silhouette",
     "cluster_compactness",
     "cluster_silhouette",
+    "doublet_cross_entropy",
     "kbet",
     "kbet_statistics",
     "lisi",
+    "masked_values",
     "maximum_mean_discrepancy",
     "median_squared_distance",
     "mmd_batch_correction",

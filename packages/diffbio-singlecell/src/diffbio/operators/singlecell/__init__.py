@@ -1,5 +1,12 @@
 """Operators on cells: neighbours, clusters, imputation, integration, annotation, orders and markers."""
 
+from diffbio.operators.singlecell.absorbing_chain import (
+    FateProbabilities,
+    FateProbabilitiesConfig,
+    Fates,
+    absorption_probabilities,
+    entropy_of_fates,
+)
 from diffbio.operators.singlecell.annotation import (
     CellTypeClassifier,
     CellTypeClassifierConfig,
@@ -7,6 +14,7 @@ from diffbio.operators.singlecell.annotation import (
     classify,
     dense_layers,
 )
+from diffbio.operators.singlecell.annotation_votes import MajorityVote, MajorityVoteConfig, Votes, cluster_votes
 from diffbio.operators.singlecell.approximate_neighbors import approximate_neighbors
 from diffbio.operators.singlecell.batch_autoencoder import (
     AdversarialBatchCorrection,
@@ -25,6 +33,15 @@ from diffbio.operators.singlecell.clustering import (
     kmeans_plus_plus,
     soft_kmeans,
 )
+from diffbio.operators.singlecell.denoising import (
+    DenoisedCounts,
+    MaskedDenoiser,
+    MaskedDenoiserConfig,
+    SplitCounts,
+    mask,
+    posterior_mean,
+    thin,
+)
 from diffbio.operators.singlecell.differential_distribution import (
     DifferentialDistribution,
     DifferentialDistributionConfig,
@@ -33,6 +50,14 @@ from diffbio.operators.singlecell.differential_distribution import (
     permutation_p_values,
 )
 from diffbio.operators.singlecell.diffusion_time import DiffusionTime, choose_diffusion_time, procrustes_disparity
+from diffbio.operators.singlecell.doublet_classifier import (
+    DoubletClassifier,
+    DoubletClassifierConfig,
+    DoubletProbabilities,
+    TrainingCells,
+    doublet_probability,
+    simulate_doublets,
+)
 from diffbio.operators.singlecell.doublets import DoubletScorer, DoubletScorerConfig, DoubletScores, doublet_scores
 from diffbio.operators.singlecell.gaussian_components import (
     Components,
@@ -52,6 +77,7 @@ from diffbio.operators.singlecell.imputation import (
     diffusion_imputation,
     square_root_proportions,
 )
+from diffbio.operators.singlecell.marker_annotation import MarkerAnnotation, MarkerAnnotationConfig, MarkerAnnotations
 from diffbio.operators.singlecell.marker_ranking import (
     MarkerRanking,
     MarkerRankingConfig,
@@ -86,6 +112,13 @@ from diffbio.operators.singlecell.neighbors import (
     nearest_neighbors_of,
     neighbor_distances,
 )
+from diffbio.operators.singlecell.optimal_transport import (
+    OptimalTransportTrajectory,
+    OptimalTransportTrajectoryConfig,
+    Transport,
+    transport_cells,
+)
+from diffbio.operators.singlecell.palantir import Palantir, PalantirConfig, Trajectory, palantir_space
 from diffbio.operators.singlecell.pseudotime import (
     DiffusionPseudotime,
     DiffusionPseudotimeConfig,
@@ -100,10 +133,19 @@ from diffbio.operators.singlecell.reference_mapping import (
     compress_reference,
     map_to_reference,
 )
+from diffbio.operators.singlecell.scanvi import (
+    AnnotatedCells,
+    SemiSupervisedVAE,
+    SemiSupervisedVAEConfig,
+    divergence_by_type,
+)
+from diffbio.operators.singlecell.shortest_paths import connected_neighbors, shortest_paths, soft_shortest_paths
+from diffbio.operators.singlecell.sinkhorn import sinkhorn_potentials, squared_distances
 
 __all__ = [
     "AdversarialBatchCorrection",
     "AdversarialBatchCorrectionConfig",
+    "AnnotatedCells",
     "BatchAutoencoder",
     "BatchFreeCells",
     "CellTypeClassifier",
@@ -113,6 +155,7 @@ __all__ = [
     "Communities",
     "Components",
     "ContestedCells",
+    "DenoisedCounts",
     "DifferentialDistribution",
     "DifferentialDistributionConfig",
     "DiffusionGraph",
@@ -122,9 +165,15 @@ __all__ = [
     "DiffusionPseudotimeConfig",
     "DiffusionTime",
     "DistributionDifferences",
+    "DoubletClassifier",
+    "DoubletClassifierConfig",
+    "DoubletProbabilities",
     "DoubletScorer",
     "DoubletScorerConfig",
     "DoubletScores",
+    "FateProbabilities",
+    "FateProbabilitiesConfig",
+    "Fates",
     "GaussianMixture",
     "GaussianMixtureConfig",
     "HarmonizedCells",
@@ -133,9 +182,16 @@ __all__ = [
     "ImputedCounts",
     "MMDBatchCorrection",
     "MMDBatchCorrectionConfig",
+    "MajorityVote",
+    "MajorityVoteConfig",
+    "MarkerAnnotation",
+    "MarkerAnnotationConfig",
+    "MarkerAnnotations",
     "MarkerRanking",
     "MarkerRankingConfig",
     "Markers",
+    "MaskedDenoiser",
+    "MaskedDenoiserConfig",
     "MixtureClusters",
     "ModularityClustering",
     "ModularityClusteringConfig",
@@ -143,25 +199,42 @@ __all__ = [
     "NearestNeighborsConfig",
     "NeighborLists",
     "Neighbors",
+    "OptimalTransportTrajectory",
+    "OptimalTransportTrajectoryConfig",
+    "Palantir",
+    "PalantirConfig",
     "Pseudotime",
     "Reference",
     "ReferenceMapping",
     "ReferenceMappingConfig",
+    "SemiSupervisedVAE",
+    "SemiSupervisedVAEConfig",
     "SoftClusteringConfig",
     "SoftKMeansClustering",
+    "SplitCounts",
+    "TrainingCells",
+    "Trajectory",
+    "Transport",
+    "Votes",
+    "absorption_probabilities",
     "adaptive_shares",
     "adjusted_log_p_values",
     "alpha_decay",
     "approximate_neighbors",
     "choose_diffusion_time",
     "classify",
+    "cluster_votes",
     "compress_reference",
+    "connected_neighbors",
     "dense_layers",
     "diffusion_graph",
     "diffusion_imputation",
     "diffusion_pseudotime",
     "distribution_differences",
+    "divergence_by_type",
+    "doublet_probability",
     "doublet_scores",
+    "entropy_of_fates",
     "fit_gaussian_mixture",
     "gaussian_affinities",
     "gaussian_mixture",
@@ -170,6 +243,7 @@ __all__ = [
     "kmeans_plus_plus",
     "kth_distance",
     "map_to_reference",
+    "mask",
     "modularity",
     "mutual_weights",
     "nearest_neighbors",
@@ -177,14 +251,23 @@ __all__ = [
     "neighbor_distances",
     "neighbor_matmul",
     "neighbor_matmul_transposed",
+    "palantir_space",
     "permutation_p_values",
+    "posterior_mean",
     "procrustes_disparity",
     "rank_markers",
     "reachable_cells",
     "reverse_gradient",
+    "shortest_paths",
+    "simulate_doublets",
+    "sinkhorn_potentials",
     "soft_kmeans",
+    "soft_shortest_paths",
     "square_root_proportions",
+    "squared_distances",
     "symmetric_matmul",
     "symmetric_shares",
     "symmetric_sums",
+    "thin",
+    "transport_cells",
 ]

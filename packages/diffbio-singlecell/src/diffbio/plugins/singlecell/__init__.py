@@ -16,10 +16,11 @@ from diffbio.plugins.singlecell import (
     maps,
     preprocessing,
     projections,
+    trajectories,
 )
 from diffbio.plugins.singlecell.losses import LOSSES
 
-_FAMILIES = (preprocessing, counts, projections, generative, maps, cells, groups, integration)
+_FAMILIES = (preprocessing, counts, projections, generative, maps, cells, groups, trajectories, integration)
 
 
 @hookimpl
@@ -74,6 +75,11 @@ def diffbio_plugin() -> Plugin:
                 name="differentiation",
                 target="diffbio.pipelines.singlecell.differentiation_report:differentiation",
                 summary="Train seven stages jointly on a time course; report what each stage buys.",
+            ),
+            Declaration(
+                name="atlas",
+                target="diffbio.pipelines.singlecell.atlas.command:atlas",
+                summary="Run the tools of the field beside diffbio on your own cells; report how they agree.",
             ),
         ),
     )

@@ -43,4 +43,20 @@ OPERATORS = (
         writes=("ks_statistics", "ks_log_p_values", "wasserstein_distances"),
         example="diffbio.operators.singlecell.examples.differential_distribution:differential_distribution",
     ),
+    OperatorDeclaration(
+        name="MarkerAnnotation",
+        target="diffbio.operators.singlecell.marker_annotation:MarkerAnnotation",
+        summary="Cell types from known marker genes by a negative binomial mixture, after CellAssign.",
+        reads=("counts", "size_factors", "batch_labels"),
+        writes=("cell_type_logits", "cell_type_probabilities", "cell_type_log_likelihood"),
+        example="diffbio.operators.singlecell.examples.marker_annotation:marker_annotation",
+    ),
+    OperatorDeclaration(
+        name="MajorityVote",
+        target="diffbio.operators.singlecell.annotation_votes:MajorityVote",
+        summary="Gives cells the majority type of their cluster, after CellTypist.",
+        reads=("cell_type_probabilities", "cluster_assignments"),
+        writes=("voted_probabilities", "unassigned", "heterogeneous"),
+        example="diffbio.operators.singlecell.examples.annotation_votes:majority_vote",
+    ),
 )
