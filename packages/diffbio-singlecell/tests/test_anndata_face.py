@@ -112,3 +112,49 @@ def test_wrong_calls_say_what_is_there(cells):
     cells.layers["counts"] = -cells.X
     with pytest.raises(DataError, match="negative"):
         db.pp.library_size_normalization(cells)
+
+
+@pytest.fixture
+def three_types():
+    """Counts of 150 cells of three types, of which the first 45 are labelled."""
+    random = np.random.default_rng(0)
+    types = random.integers(0, 3, 150)
+    profiles = random.gamma(0.5, size=(3, 40))
+    adata = anndata.AnnData(random.poisson(4 * profiles[types]).astype(np.float32))
+    adata.var_names = [f"gene {number}" for number in range(40)]
+    adata.obs["truth"] = [f"type {number}" for number in types]
+    adata.obs["cell_type"] = [name if cell < 45 else None for cell, name in enumerate(adata.obs["truth"])]
+    fold = profiles / (np.sort(profiles, axis=0)[-2] + 1e-3)
+    markers = {f"type {number}": adata.var_names[(-fold[number]).argsort()[:5]].tolist() for number in range(3)}
+    return adata, markers
+
+
+def test_cells_without_label_learn_from_those_that_have_one(three_types):
+    adata, _ = three_types
+    db.tl.semi_supervised_vae(adata, labels_key="cell_type", hidden_sizes=(32,), epochs=40, learning_rate=1e-2)
+    assert (adata.obs["semi_supervised_vae"] == adata.obs["truth"]).mean() > 0.95
+    assert adata.obsm["X_semi_supervised_vae"].shape == (150, 10)
+    with pytest.raises(MissingKeyError, match="Name another with labels_key="):
+        db.tl.semi_supervised_vae(adata, labels_key="type")
+
+
+def test_markers_are_lists_of_names(three_types):
+    adata, markers = three_types
+    adata.uns["marker_genes"] = markers
+    db.tl.marker_annotation(adata)
+    assert (adata.obs["marker_annotation"] == adata.obs["truth"]).mean() > 0.95
+    adata.uns["marker_genes"] = markers | {"type 0": [*markers["type 0"], "CD4"]}
+    with pytest.warns(UserWarning, match="left out: 'CD4'"):
+        db.tl.marker_annotation(adata)
+    adata.uns["marker_genes"] = markers | {"type 0": ["CD4"]}
+    with pytest.raises(DataError, match="no marker of 'type 0' is among the genes"):
+        db.tl.marker_annotation(adata)
+
+
+def test_an_operator_may_train_on_cells_that_it_makes(three_types):
+    adata, _ = three_types
+    classifier = db.tl.doublet_classifier(adata, n_components=5, epochs=30, learning_rate=1e-2)
+    doublets = adata.X[adata.obs["truth"] == "type 0"][:20] + adata.X[adata.obs["truth"] == "type 1"][:20]
+    assert len(adata) == 150
+    found = classifier.apply({"counts": doublets}, {}, None)[0]["doublet_probabilities"]
+    assert found.mean() > 3 * adata.obs["doublet_probabilities"].mean()

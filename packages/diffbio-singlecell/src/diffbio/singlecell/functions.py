@@ -32,7 +32,7 @@ _PREPROCESSING = frozenset(
     {"embeddings", "gated", "gene_gate", "imputed_counts", "neighbor_indices", "normalized", "scaled", "size_factors"}
     | {"pearson_residuals", "quantile_normalized", "selected_embeddings", "tfidf", "transformed"}
 )
-"""An operator that writes one of these data keys is preprocessing, any other a tool."""
+"""An operator that writes one of these data keys, and no cell types, is preprocessing, any other a tool."""
 
 _SIZES = {"n_classes": "classes", "n_batches": "batches"}
 """Fields of configurations that hold the number of names of labels or batches, by entry of the cells' metadata."""
@@ -70,8 +70,12 @@ def _operators(module: str) -> dict[str, str]:
         snake_case(name): name
         for name, entry in registry().operators.items()
         if entry.distribution == "diffbio-singlecell"
-        and _PREPROCESSING.isdisjoint(entry.declaration.writes) == (module == "tl")
+        and _is_preprocessing(entry.declaration.writes) == (module == "pp")
     }
+
+
+def _is_preprocessing(writes: Iterable[str]) -> bool:
+    return not _PREPROCESSING.isdisjoint(writes) and "cell_type_probabilities" not in writes
 
 
 @functools.cache
