@@ -84,3 +84,15 @@ def test_another_run_is_refused(tmp_path):
         run(3, checkpoint=tmp_path, resume=True, batch_size=32, pipeline=make_pipeline(learnable=True))
     with pytest.raises(StorageError, match="moments"):
         run(3, checkpoint=tmp_path, resume=True, batch_size=32, optimizer=optax.sgd(0.1))
+
+
+def test_what_is_stored_is_of_the_epoch_that_it_was_stored_at(tmp_path, monkeypatch):
+    stored = []
+
+    def save_late(manager, epoch, *, args):
+        """Stand for a slow disk: what was to be stored is looked at when the fit has ended."""
+        stored.append((epoch, args.log.item))
+
+    monkeypatch.setattr("orbax.checkpoint.CheckpointManager.save", save_late)
+    run(3, checkpoint=tmp_path)
+    assert [(epoch, len(log["history"])) for epoch, log in stored] == [(1, 1), (2, 2), (3, 3)]

@@ -103,7 +103,7 @@ class Checkpoints:
             return
         log = {
             "settings": self._settings | _layout(state),
-            "history": state.history.records,
+            "history": list(state.history.records),  # written in the background, while the next epoch adds its record
             "best_epoch": state.best_epoch,
             "best_score": list(state.best_score),
         }
