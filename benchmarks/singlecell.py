@@ -7,6 +7,7 @@ lengths, the time is that between a long run and a short one, so of steps alone.
 
 from __future__ import annotations
 
+import importlib.util
 import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import scanpy as sc
 from flax import nnx
 from matplotlib.ticker import ScalarFormatter
@@ -29,6 +31,7 @@ from benchmarks.cells import growth
 from benchmarks.measure import RESULTS, Figure, cpu_seconds, interleaved, publish
 from diffbio.operators.normalization import PCAProjection, PCAProjectionConfig
 from diffbio.operators.singlecell.clustering import soft_kmeans
+from diffbio.operators.singlecell.harmony import Harmony, HarmonyConfig
 from diffbio.operators.singlecell.imputation import diffusion_graph, diffusion_imputation
 from diffbio.operators.singlecell.neighbors import nearest_neighbors
 from diffbio.operators.singlecell.pseudotime import diffusion_pseudotime
@@ -38,6 +41,7 @@ _REPEATS = 3
 _FEATURES, _GENES, _CLUSTERS = 50, 2000, 10
 _ITERATIONS = (5, 25)  # of k-means: the time is that of the steps between
 _NEIGHBORS = 15
+_HARMONY_CLUSTERS = 100  # harmonypy's number for 50,000 cells
 _BANDWIDTH_NEIGHBOR, _STEPS = 5, 3  # of imputation
 
 
@@ -85,9 +89,32 @@ def neighbors(n_cells: int) -> tuple[Pair]:
     return (
         Pair(
             lambda: nearest_neighbors(on_device, _NEIGHBORS).distances,
-            lambda: NearestNeighbors(n_neighbors=_NEIGHBORS).fit(cells).kneighbors()[0],
+            lambda: NearestNeighbors(n_neighbors=_NEIGHBORS, algorithm="brute").fit(cells).kneighbors()[0],
         ),
     )
+
+
+def harmonized(n_cells: int) -> tuple[Pair]:
+    """Return cells of two shifted batches, corrected until both sides rest: they differ in where that is."""
+    harmonypy: Any = importlib.import_module("harmonypy")
+    cells, random = _blobs(n_cells, _FEATURES), np.random.default_rng(1)
+    batches = random.integers(2, size=n_cells)
+    cells += np.outer(batches, random.normal(size=_FEATURES)).astype(np.float32)
+    names = pd.DataFrame({"batch": batches.astype(str)})
+    on_device, labels = jnp.asarray(cells), jnp.asarray(batches)
+
+    def ours() -> jax.Array:
+        operator = Harmony(
+            HarmonyConfig(n_clusters=_HARMONY_CLUSTERS, n_features=_FEATURES, n_batches=2), rngs=nnx.Rngs(0)
+        )
+        operator.initialize(on_device, key=jax.random.key(0))
+        return operator.compute(on_device, labels).corrected_embeddings
+
+    def theirs() -> np.ndarray:
+        options = {"nclust": _HARMONY_CLUSTERS, "random_state": 0, "verbose": False}
+        return harmonypy.run_harmony(cells, names, ["batch"], **options).Z_corr
+
+    return (Pair(ours, theirs),)
 
 
 def pca(n_cells: int) -> tuple[Pair]:
@@ -195,13 +222,15 @@ def pseudotime(n_cells: int) -> tuple[Pair]:
 
 TASKS = (
     Task("steps of soft k-means", "scikit-learn KMeans", (1000, 10_000, 100_000), kmeans, limit=1.5),
-    Task("nearest neighbours", "scikit-learn NearestNeighbors", (1000, 5000, 20_000), neighbors),
+    Task("nearest neighbours", "scikit-learn, brute force", (1000, 5000, 20_000), neighbors, limit=1.5),
     Task("PCA initialization", "scikit-learn PCA (arpack)", (1000, 5000, 20_000), pca),
     Task("diffusion imputation", "scikit-learn and SciPy", (1000, 5000, 20_000), imputation),
     Task("diffusion, 2,000 genes", "SciPy", (1000, 2000, 5000), walk, limit=1.5),
     Task("gradient of diffusion", "SciPy and NumPy", (1000, 2000, 5000), walk_gradient, limit=1.5),
     Task("diffusion pseudotime", "scanpy", (500, 1000, 2000, 4000), pseudotime),
 )
+if importlib.util.find_spec("harmonypy"):  # in the environment `reference` alone
+    TASKS += (Task("Harmony", "harmonypy", (5000, 50_000), harmonized, limit=1.0),)
 _ARRAYS = 5  # of cells x genes: "a few"
 
 
