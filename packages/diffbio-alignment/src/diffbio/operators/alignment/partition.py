@@ -1,0 +1,115 @@
+"""The log of the sum over all alignments, whose derivative is known in closed form, and its expectations.
+
+For Z = sum over alignments of exp(score), d log Z / d score[i,j] is the probability that i and j are aligned, and
+-d log Z / d gap_open the expected number of gaps. The derivative of these is symmetric (it is the second derivative of
+log Z), so that its product with a cotangent is a directional derivative: no derivative keeps a tape.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Scalar
+
+from diffbio.operators.alignment.diagonals import Diagonals
+from diffbio.operators.alignment.recurrence import Ends, Expectations, Front, Pair, backward, forward
+from diffbio.operators.alignment.semirings import LOG, Semiring
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def log_partition(pair: Pair, ends: Ends, band: int | None = None) -> Float[Scalar, ""]:
+    """Return log of the sum of exp(score) over all alignments.
+
+    Args:
+        pair: Scores and costs, in nats.
+        ends: Which ends are free.
+        band: Largest |i - j| of aligned positions, or `None`.
+
+    Returns:
+        A scalar. Memory of the value is linear in the lengths; of the gradient, 8 bytes per cell.
+
+    Example:
+        >>> pair = Pair(jnp.zeros((2, 2)), jnp.array(0.0), jnp.array(0.0), jnp.array([2, 2]))
+        >>> float(jnp.exp(log_partition(pair, Ends())))  # the Delannoy number D(2, 2) is 13, in some the gaps swap
+        13.0
+    """
+    return _sum(pair, ends, band)[0]
+
+
+def expectations(pair: Pair, ends: Ends, band: int | None = None) -> Expectations:
+    """Return what alignments have on average, each with the weight exp(score).
+
+    Args:
+        pair: Scores and costs, in nats.
+        ends: Which ends are free.
+        band: Largest |i - j| of aligned positions, or `None`.
+    """
+    log_sum, fronts = _sum(pair, ends, band)
+    return _expectations(pair, fronts, log_sum, ends, band)
+
+
+def total(pair: Pair, ends: Ends, ring: Semiring, band: int | None = None) -> Float[Scalar, ""]:
+    """Return the sum over all alignments in any semiring; gaps are weights, which `times` takes.
+
+    Args:
+        pair: Weights of aligned positions and of gaps.
+        ends: Which ends are free.
+        ring: The semiring.
+        band: Largest |i - j| of aligned positions, or `None`.
+    """
+    return forward(pair, _layout(pair, band), ends, ring)[0]
+
+
+def _layout(pair: Pair, band: int | None) -> Diagonals:
+    x_size, y_size = pair.scores.shape
+    return Diagonals(x_size, y_size, None if band is None or band >= max(x_size, y_size) else band)
+
+
+def _sum(pair: Pair, ends: Ends, band: int | None) -> tuple[Array, Front]:
+    weights = pair._replace(gap_open=-pair.gap_open, gap_extend=-pair.gap_extend)
+    return forward(weights, _layout(pair, band), ends, LOG)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def _expectations(pair: Pair, fronts: Front, log_sum: Array, ends: Ends, band: int | None) -> Expectations:
+    return backward(pair, _layout(pair, band), ends, LOG, fronts, log_sum)
+
+
+def _expectations_forward(
+    pair: Pair, fronts: Front, log_sum: Array, ends: Ends, band: int | None
+) -> tuple[Expectations, Pair]:
+    return _expectations(pair, fronts, log_sum, ends, band), pair
+
+
+def _expectations_backward(ends: Ends, band: int | None, pair: Pair, cotangent: Expectations) -> tuple:
+    def recomputed(scores: Array, gap_open: Array, gap_extend: Array) -> Expectations:
+        again = Pair(scores, gap_open, gap_extend, pair.lengths)
+        log_sum, fronts = _sum(again, ends, band)
+        return backward(again, _layout(again, band), ends, LOG, fronts, log_sum)
+
+    direction = (cotangent.matches, -cotangent.opens, -cotangent.extends)
+    _, change = jax.jvp(recomputed, pair[:3], direction)
+    return _cotangent(pair, change, 1.0), None, None
+
+
+def _forward(pair: Pair, ends: Ends, band: int | None) -> tuple[Array, tuple[Pair, Front, Array]]:
+    log_sum, fronts = _sum(pair, ends, band)
+    return log_sum, (pair, fronts, log_sum)
+
+
+def _backward(ends: Ends, band: int | None, saved: tuple[Pair, Front, Array], cotangent: Array) -> tuple[Pair]:
+    pair, fronts, log_sum = saved
+    return (_cotangent(pair, _expectations(pair, fronts, log_sum, ends, band), cotangent),)
+
+
+def _cotangent(pair: Pair, expected: Expectations, factor: Array | float) -> Pair:
+    """Return the derivative of log Z by what it depends on."""
+    no_derivative = np.zeros(pair.lengths.shape, jax.dtypes.float0)
+    return Pair(factor * expected.matches, -factor * expected.opens, -factor * expected.extends, no_derivative)
+
+
+_expectations.defvjp(_expectations_forward, _expectations_backward)
+log_partition.defvjp(_forward, _backward)
