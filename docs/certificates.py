@@ -22,7 +22,6 @@ from pathlib import Path
 DOCS = Path(__file__).parent
 RECORDS = DOCS / "certificates.json"
 PLACE = re.compile(r"(<!-- certificates: ([\w, ]+) -->\n)(?:\n?\|.*\n(?:\|.*\n)*)?")
-HEADER = "| operator | reference | data | quantity | measured | bar | test |\n|---|---|---|---|--:|---|---|\n"
 
 
 def measured(tests: Iterable[str]) -> list[dict]:
@@ -40,21 +39,28 @@ def measured(tests: Iterable[str]) -> list[dict]:
 
 
 def table(rows: list[dict]) -> str:
-    """Return the rows as a table of Markdown."""
-    lines = [
-        f"| {row['operator']} | {row['reference']} | {row['data']} | {row['quantity']} | {row['value']:.3g} | "
-        f"{row['bar']} | `{row['test']}` |\n"
-        for row in rows
-    ]
-    return HEADER + "".join(lines)
+    """Return the rows as a table of Markdown; operators are named where there is more than one."""
+    several = len({row["operator"] for row in rows}) > 1
+    lines = [["reference", "data", "quantity", "measured", "bar", "test"], ["---", "---", "---", "--:", "---", "---"]]
+    for row in rows:
+        value, test = f"{row['value']:.3g}", f"`{row['test']}`"
+        lines.append([row["reference"], row["data"], row["quantity"], value, row["bar"], test])
+    if several:
+        first = ["operator", "---", *(row["operator"] for row in rows)]
+        lines = [[name, *line] for name, line in zip(first, lines, strict=True)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def names(place: re.Match[str]) -> list[str]:
+    """Return the operators that a page asks for at a place."""
+    return [name.strip() for name in place[2].split(",")]
 
 
 def filled(page: str, rows: list[dict]) -> str:
     """Return a page with the tables that it asks for."""
 
     def with_table(place: re.Match[str]) -> str:
-        wanted = [name.strip() for name in place[2].split(",")]
-        return place[1] + "\n" + table([row for row in rows if wanted == ["all"] or row["operator"] in wanted])
+        return place[1] + "\n" + table([row for row in rows if place[2] == "all" or row["operator"] in names(place)])
 
     return PLACE.sub(with_table, page)
 

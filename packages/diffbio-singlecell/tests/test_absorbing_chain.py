@@ -30,6 +30,7 @@ def densely(weights: np.ndarray, indices: np.ndarray, labels: np.ndarray, n_fate
     return fates
 
 
+@pytest.fixture(scope="module")
 def real_chain() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return a walk on the graph of PBMC that drifts along a component, and terminal sets at both its ends."""
     expression = pbmc68k_reduced().X.toarray()
@@ -45,8 +46,8 @@ def real_chain() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize(("solver", "bar"), [("direct", 1e-4), ("gmres", 5e-3)])
-def test_probabilities_are_those_of_a_dense_solve_on_pbmc(solver: Solver, bar: float, certificate) -> None:
-    weights, indices, labels = real_chain()
+def test_probabilities_are_those_of_a_dense_solve_on_pbmc(real_chain, solver: Solver, bar: float, certificate) -> None:
+    weights, indices, labels = real_chain
     operator = FateProbabilities(FateProbabilitiesConfig(n_fates=2, solver=solver))
     data = {"transition_weights": weights, "neighbor_indices": indices, "terminal_labels": labels}
     result = operator.apply(data, {}, None)[0]
@@ -100,6 +101,7 @@ def test_gradients_are_right(solver: Solver) -> None:
         indices = jnp.asarray(random.integers(0, 20, (20, 4)))
         labels = jnp.full(20, -1).at[jnp.array([3, 4, 11])].set(jnp.array([0, 0, 1]))
 
+        @jax.jit
         def fates(weights):
             found = absorption_probabilities(weights, indices, labels, n_fates=2, solver=solver)
             return found, entropy_of_fates(found)
@@ -110,8 +112,8 @@ def test_gradients_are_right(solver: Solver) -> None:
 
 
 @pytest.mark.parametrize("scale", [0.0, 1e-30, 1e30])
-def test_weights_have_no_unit(scale: float) -> None:
-    weights, indices, labels = real_chain()
+def test_weights_have_no_unit(real_chain, scale: float) -> None:
+    weights, indices, labels = real_chain
     found, pull = jax.vjp(
         lambda w: absorption_probabilities(w, indices, labels, n_fates=2), jnp.asarray(weights * np.float32(scale))
     )

@@ -95,6 +95,7 @@ def test_gradients_are_right() -> None:
     with jax.enable_x64(True):
         cells = jnp.asarray(np.random.default_rng(0).normal(size=(40, 3)))
 
+        @jax.jit
         def found(x):
             components = diffusion_components(x, n_components=4, n_neighbors=7)
             return components.eigenvalues, components.components * jnp.sign(components.components[0])

@@ -39,12 +39,12 @@ def sinkhorn(costs, masses, softness, tau_source=1.0, tau_target=1.0, n_iteratio
         before = f
         f = tau_source * softness * (log_a - logsumexp((g - costs) / softness, axis=1))
         g = tau_target * softness * (log_b - logsumexp((f[:, None] - costs) / softness, axis=0))
-        if np.abs(f - before).max() < 1e-12:
+        if np.abs(f - before).max() < 1e-9:
             break
     return np.exp((f[:, None] + g - costs) / softness)
 
 
-@pytest.mark.parametrize(("tau_source", "tau_target"), [(1.0, 1.0), (0.9, 1.0), (0.8, 0.95)])
+@pytest.mark.parametrize(("tau_source", "tau_target"), [(1.0, 1.0), (0.8, 0.95)])
 def test_plan_is_that_of_a_float64_sinkhorn(tau_source: float, tau_target: float, certificate) -> None:
     source, target = real_times()
     rates = np.random.default_rng(0).uniform(0.5, 2.0, len(source)).astype(np.float32)
@@ -196,14 +196,14 @@ def test_growth_is_the_prior_where_it_is_kept() -> None:
     np.testing.assert_allclose(growth, rates / rates.mean(), atol=1e-4)
 
 
-@pytest.mark.parametrize("tau", [1.0, 0.8])
-@pytest.mark.parametrize("block_size", [4, 1024])
+@pytest.mark.parametrize(("tau", "block_size"), [(1.0, 4), (0.8, 1024)])
 def test_gradients_are_right(tau: float, block_size: int) -> None:
     random = np.random.default_rng(0)
     with jax.enable_x64(True):
         source, target = jnp.asarray(random.normal(size=(6, 2))), jnp.asarray(random.normal(size=(8, 2)))
         rates = jnp.asarray(random.uniform(0.5, 2.0, 6))
 
+        @jax.jit
         def found(source, target, rates, softness):
             return transport_cells(
                 source, target, rates, softness=softness, tau_source=tau, tau_target=tau, block_size=block_size
@@ -231,14 +231,18 @@ def test_hard_cases_give_finite_values_and_gradients(case: str, softness: float)
     assert all(np.isfinite(value).all() for value in pull(jax.tree.map(jnp.ones_like, result)))
 
 
-def test_blocks_change_nothing_but_memory() -> None:
+def test_blocks_do_not_change_the_plan() -> None:
     source, target = real_times()
-    whole, blocks = (transport_cells(source, target, block_size=size) for size in (1024, 128))
+    whole, blocks = (transport_cells(source, target, block_size=size) for size in (1024, 64))
     np.testing.assert_allclose(whole.transport_plan, blocks.transport_plan, atol=1e-7)
+
+
+@pytest.mark.slow
+def test_memory_is_linear_in_cells() -> None:
     scratch = []
     for n_cells in (2000, 4000):
         cells = jax.ShapeDtypeStruct((n_cells, 5), jnp.float32)
-        moved = jax.grad(lambda x, y: (transport_cells(x, y, block_size=128).descendants ** 2).sum())
+        moved = jax.grad(lambda x, y: (transport_cells(x, y).descendants ** 2).sum())
         scratch.append(jax.jit(moved).lower(cells, cells).compile().memory_analysis().temp_size_in_bytes / n_cells)
     print(f"scratch of a gradient through descendants, per cell: {scratch[0]:.0f} and {scratch[1]:.0f} bytes")
     assert scratch[1] < 1.2 * scratch[0]

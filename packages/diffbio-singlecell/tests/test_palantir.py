@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import time
 
 import jax
 import jax.numpy as jnp
@@ -45,14 +46,14 @@ def agreement(found, expected) -> dict[str, float]:
     }
 
 
-@pytest.mark.parametrize("n_neighbors", [9, 15])
+@pytest.mark.parametrize("n_neighbors", [9, pytest.param(15, marks=pytest.mark.slow)])
 def test_limit_is_the_hard_algorithm(n_neighbors: int, certificate) -> None:
     cells = forked_cells(150, noise=0.1)
     settings = {"early_cell": 0, "terminal_cells": (99, 149), "n_neighbors": n_neighbors, "n_waypoints": 60}
     config = PalantirConfig(**settings, n_components=6, temperature=1e-5)
     expected = hard_palantir(cells.astype(float), config)
     found = Palantir(config).apply({"embeddings": cells}, {}, None)[0]
-    for key, bar in (("pseudotime", 1e-3), ("fate_probabilities", 1e-2)):
+    for key in ("pseudotime", "fate_probabilities"):
         error = np.abs(found[key] - expected[key]).max()
         certificate(
             operator="Palantir",
@@ -60,9 +61,9 @@ def test_limit_is_the_hard_algorithm(n_neighbors: int, certificate) -> None:
             data=f"fork of 150 cells, {n_neighbors} neighbours",
             quantity=f"largest difference of {key}",
             value=error,
-            bar=f"<= {bar:g}",
+            bar="<= 1e-4",
         )
-        assert error <= bar
+        assert error <= 1e-4
 
 
 def by_palantir(cells, early, terminal, n_waypoints, *, use_early: bool):
@@ -82,6 +83,7 @@ def by_palantir(cells, early, terminal, n_waypoints, *, use_early: bool):
             terminal_states=list(terminal),
             num_waypoints=n_waypoints,
             use_early_cell_as_start=use_early,
+            n_jobs=1,
         )
     rows = {name: row for row, name in enumerate(names)}
     found = {
@@ -123,18 +125,57 @@ def test_agrees_with_palantir(data: str, certificate) -> None:
             assert value >= bar
 
 
+def median_cpu_time(run) -> float:
+    run()  # compiles
+    times = []
+    for _ in range(3):
+        start = time.process_time()
+        run()
+        times.append(time.process_time() - start)
+    return sorted(times)[1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("data", ["line of 3,000 cells", "PBMC 68k"])
+def test_takes_no_longer_than_palantir(data: str, certificate) -> None:
+    library = pytest.importorskip("palantir")
+    if data == "PBMC 68k":
+        (cells, early), terminal, n_waypoints = pbmc(), (100, 200), 300
+    else:
+        noise = np.random.default_rng(0).normal(scale=0.05, size=(3000, 2))
+        cells = (np.linspace([0, 0], [300, 0], 3000) + noise).astype(np.float32)
+        early, terminal, n_waypoints = 0, (2999,), 500
+    config = PalantirConfig(
+        early_cell=early, terminal_cells=terminal, start_at_early_cell=True, n_waypoints=n_waypoints
+    )
+    order = jax.jit(lambda x: Palantir(config).apply({"embeddings": x}, {}, None)[0])
+    theirs = median_cpu_time(lambda: by_palantir(cells, early, terminal, n_waypoints, use_early=True))
+    ours = median_cpu_time(lambda: jax.block_until_ready(order(cells)))
+    print(f"{data}: diffbio {ours:.2f} s, palantir {theirs:.2f} s")
+    certificate(
+        operator="Palantir",
+        reference=f"palantir {library.__version__}",
+        data=f"{data}, {n_waypoints} waypoints",
+        quantity="ratio of CPU times",
+        value=ours / theirs,
+        bar="<= 5",
+    )
+    assert ours <= 5 * theirs
+
+
+@pytest.mark.slow
 def test_follows_the_simulated_fates() -> None:
     cells = krumsiek()
     found = trajectory(cells, early_cell=0, terminal_cells=FATES, start_at_early_cell=True, n_waypoints=200)
-    time, fates = np.asarray(found["pseudotime"]), np.asarray(found["fate_probabilities"])
+    order, fates = np.asarray(found["pseudotime"]), np.asarray(found["fate_probabilities"])
     for fate, end in enumerate(FATES):
         steps = np.arange(end - 159, end + 1)
         late = steps[-40:]
         print(
-            f"fate {fate}: Spearman with simulated time {spearmanr(time[steps], steps)[0]:.3f}, "
+            f"fate {fate}: Spearman with simulated time {spearmanr(order[steps], steps)[0]:.3f}, "
             f"probability of its own last cells {fates[late, fate].mean():.3f}"
         )
-        assert spearmanr(time[steps], steps)[0] > 0.85
+        assert spearmanr(order[steps], steps)[0] > 0.85
         assert fates[late, fate].mean() > 0.8
     np.testing.assert_allclose(fates.sum(1), 1, atol=1e-3)
 
@@ -147,23 +188,45 @@ def forked() -> jax.Array:
 SMALL = {"early_cell": 0, "terminal_cells": (29, 44), "n_neighbors": 9, "n_waypoints": 24, "n_components": 4}
 
 
-def test_cells_out_of_reach_are_bridged(forked: jax.Array) -> None:
-    found = trajectory(jnp.concatenate([forked, forked + 50.0]), **SMALL | {"n_waypoints": 40})
-    assert all(np.isfinite(found[key]).all() for key in ("pseudotime", "fate_probabilities", "fate_entropy"))
+ORDER = np.concatenate([np.linspace(0, 0.5, 15), np.linspace(0.5, 1, 15), np.linspace(0.5, 1, 15)])  # of the fork
 
 
-@pytest.mark.parametrize("case", ["constant", "duplicates"])
-def test_hard_cases_give_finite_values_and_gradients(forked: jax.Array, case: str) -> None:
-    cells = {"constant": jnp.ones_like(forked), "duplicates": 1e12 * forked.at[5:20].set(forked[5])}
-    operator = Palantir(PalantirConfig(**SMALL))
+@pytest.fixture(scope="module")
+def misorder():
+    """Return how far the pseudotime is from the order of the fork, and its gradient: compiled once for all tests."""
+    operator = Palantir(PalantirConfig(**SMALL | {"temperature": 0.02}))
 
-    def total(x):
-        found = operator.apply({"embeddings": x}, {}, None)[0]
-        return found["pseudotime"].sum() + found["fate_entropy"].sum(), found
+    def squared(cells):
+        found = operator.apply({"embeddings": cells}, {}, None)[0]
+        return jnp.mean((found["pseudotime"] - ORDER) ** 2) + 1e-9 * found["fate_entropy"].sum(), found
 
-    (_, found), gradient = jax.jit(jax.value_and_grad(total, has_aux=True))(cells[case])
+    return jax.jit(jax.value_and_grad(squared, has_aux=True))
+
+
+@pytest.mark.parametrize("case", ["constant", "duplicates", "islands"])
+def test_hard_cases_give_finite_values_and_gradients(forked: jax.Array, misorder, case: str) -> None:
+    cells = {
+        "constant": jnp.ones_like(forked),
+        "duplicates": 1e12 * forked.at[5:20].set(forked[5]),
+        "islands": forked.at[23:].add(50.0),
+    }[case]
+    (_, found), gradient = misorder(jnp.pad(cells, ((0, 0), (0, 2))))
     assert all(np.isfinite(found[key]).all() for key in ("pseudotime", "fate_probabilities", "fate_entropy"))
     assert np.isfinite(gradient).all()
+
+
+def test_an_encoder_learns_to_order_cells(forked: jax.Array, misorder) -> None:
+    """Train a scaling of noisy coordinates so that the pseudotime follows a known order."""
+    noise = np.random.default_rng(0).normal(scale=0.6, size=(45, 2))
+    noisy = jnp.concatenate([forked, jnp.asarray(noise, jnp.float32)], axis=1)
+    scales, losses = jnp.ones(5), []
+    for _ in range(40):
+        (loss, _), gradient = misorder(noisy * scales)
+        losses.append(float(loss))
+        pulled = jnp.sum(noisy * gradient, axis=0)
+        scales = scales - 0.1 * pulled / jnp.linalg.norm(pulled)
+    print(f"loss {losses[0]:.4f} -> {min(losses):.4f}; scales {np.round(scales, 2).tolist()}")
+    assert min(losses) < 0.5 * losses[0]
 
 
 @pytest.mark.slow
@@ -185,29 +248,6 @@ def test_waypoints_are_distinct_and_hold_what_they_must() -> None:
         assert {3, 4, *boundary_cells(space).tolist()} <= set(waypoints.tolist())
     duplicates = max_min_waypoints(jnp.zeros((9, 2)), 0, jnp.array([1]), n_waypoints=9)
     assert sorted(duplicates.tolist()) == list(range(9))
-
-
-def test_an_encoder_learns_to_order_cells(forked: jax.Array) -> None:
-    """Train a linear map of noisy coordinates so that the pseudotime follows a known order."""
-    random = np.random.default_rng(0)
-    noisy = jnp.concatenate([forked, jnp.asarray(random.normal(scale=0.6, size=(45, 2)), jnp.float32)], axis=1)
-    third = jnp.linspace(0, 1, 15)
-    order = jnp.concatenate([third, 1 + third, 1 + third]) / 2
-    operator = Palantir(PalantirConfig(**SMALL | {"temperature": 0.02}))
-
-    @jax.jit
-    @jax.value_and_grad
-    def loss(scales):
-        time = operator.apply({"embeddings": noisy * scales}, {}, None)[0]["pseudotime"]
-        return jnp.mean((time - order) ** 2)
-
-    scales, losses = jnp.ones(5), []
-    for _ in range(40):
-        value, gradient = loss(scales)
-        losses.append(float(value))
-        scales = scales - 0.1 * gradient / jnp.linalg.norm(gradient)
-    print(f"loss {losses[0]:.4f} -> {min(losses):.4f}; scales {np.round(scales, 2).tolist()}")
-    assert min(losses) < 0.5 * losses[0]
 
 
 def test_wrong_settings_are_refused(forked: jax.Array) -> None:

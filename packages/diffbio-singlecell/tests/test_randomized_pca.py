@@ -45,7 +45,7 @@ def test_sparse_and_dense_equal_scikit_learn(expression: np.ndarray, kind: str, 
     reference = PCA(n_components, svd_solver="full").fit(expression.astype(np.float64))
     largest = angle(found, reference.components_.T)
     certificate(
-        operator="PCAProjection (randomized)",
+        operator="randomized_principal_components",
         reference="scikit-learn PCA",
         data=f"PBMC 68k, 700 x 765, {kind}",
         quantity=f"largest angle of {n_components} components",
@@ -65,7 +65,7 @@ def test_sparse_equals_scanpy(expression: np.ndarray, certificate) -> None:
     found = randomized_principal_components(adata.X, 50, key=jax.random.key(1))
     largest = angle(found, adata.varm["PCs"].astype(np.float64))
     certificate(
-        operator="PCAProjection (randomized)",
+        operator="randomized_principal_components",
         reference=f"scanpy {version('scanpy')} pp.pca",
         data="PBMC 68k, 700 x 765, sparse",
         quantity="largest angle of 50 components",

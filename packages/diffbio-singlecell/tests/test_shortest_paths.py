@@ -1,4 +1,4 @@
-"""Soft shortest paths against Dijkstra's algorithm in SciPy, bridges, gradients."""
+"""Shortest paths against Dijkstra's algorithm in SciPy, gradients along the trees, bridges."""
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ from scipy.sparse.csgraph import dijkstra
 
 from diffbio.io.singlecell import pbmc68k_reduced
 from diffbio.operators.singlecell.neighbors import Neighbors, nearest_neighbors, neighbor_distances
-from diffbio.operators.singlecell.shortest_paths import connected_neighbors, shortest_paths, soft_shortest_paths
+from diffbio.operators.singlecell.shortest_paths import connected_neighbors, shortest_paths
 
 
 @pytest.fixture(scope="module")
@@ -19,6 +19,12 @@ def cells() -> np.ndarray:
     expression = pbmc68k_reduced().X.toarray()
     left, values, _ = np.linalg.svd(expression - expression.mean(0), full_matrices=False)
     return (left[:, :10] * values[:10] / values[0]).astype(np.float32)
+
+
+def long_line(n_cells: int = 3000) -> np.ndarray:
+    """Cells along a line that is some two hundred neighbourhoods long."""
+    noise = np.random.default_rng(0).normal(scale=0.05, size=(n_cells, 2))
+    return (noise + np.linspace([0, 0], [n_cells / 10, 0], n_cells)).astype(np.float32)
 
 
 def by_dijkstra(neighbors: Neighbors, sources: np.ndarray) -> np.ndarray:
@@ -30,76 +36,95 @@ def by_dijkstra(neighbors: Neighbors, sources: np.ndarray) -> np.ndarray:
     return dijkstra(graph, directed=False, indices=sources).T
 
 
-def test_limit_is_dijkstra_on_pbmc(cells: np.ndarray, certificate) -> None:
-    neighbors = nearest_neighbors(jnp.asarray(cells), 14)
-    sources = np.arange(0, 700, 35)
+@pytest.mark.parametrize("data", ["PBMC 68k", "line of 3,000 cells"])
+def test_lengths_are_those_of_dijkstra(cells: np.ndarray, data: str, certificate) -> None:
+    points = jnp.asarray(cells if data == "PBMC 68k" else long_line())
+    neighbors = nearest_neighbors(points, 14)
+    sources = np.arange(0, len(points), len(points) // 20)
     expected = by_dijkstra(neighbors, sources)
-    hard = shortest_paths(neighbors.distances, neighbors.indices, sources)
+    found = np.asarray(shortest_paths(neighbors.distances, neighbors.indices, sources))
     finite = np.isfinite(expected)
-    np.testing.assert_array_equal(np.isfinite(hard), finite)
-    assert np.abs(hard - expected)[finite].max() < 1e-6 * expected[finite].max()
-    edge = float(np.median(neighbors.distances))
-    for share in (1.0, 0.1, 0.01, 1e-4):
-        soft = soft_shortest_paths(neighbors.distances, neighbors.indices, sources, softness=share * edge)
-        excess = (np.asarray(soft) - expected)[finite]
-        print(f"softness {share} edges: mean excess {excess.mean() / expected[finite].mean():.1e} of the mean distance")
-        assert excess.min() > -1e-5
+    np.testing.assert_array_equal(np.isfinite(found), finite)
+    error = np.abs(found - expected)[finite].max() / expected[finite].max()
     certificate(
-        operator="soft_shortest_paths",
-        reference="scipy csgraph.dijkstra",
-        data="PBMC 68k, 15 neighbours",
-        quantity="largest difference at a softness of 1e-4 edges, over the mean distance",
-        value=np.abs(excess).max() / expected[finite].mean(),
-        bar="<= 0.002",
+        operator="shortest_paths",
+        reference="scipy csgraph.dijkstra, float64",
+        data=f"{data}, 15 neighbours",
+        quantity="largest difference over the largest length",
+        value=error,
+        bar="<= 1e-6",
     )
-    assert np.abs(excess).max() <= 0.002 * expected[finite].mean()
+    assert error <= 1e-6
 
 
-def test_is_the_free_energy_of_walks() -> None:
-    # from cell 0 of a path 0 - 1 - 2 a walk to 2 returns k times with probability 2^-(k + 1)
-    indices, lengths, softness = jnp.array([[1], [2], [1]]), jnp.array([[0.7], [0.5], [0.5]]), 0.4
-    found = soft_shortest_paths(lengths, indices, jnp.array([2]), softness=softness)[0, 0]
-    moves = np.array([[0, 1, 0], [1, 0, 2], [0, 0, 0]]) / np.array([[1], [3], [1]])  # the edge 1 - 2 is listed twice
-    tilted = moves * np.exp(-np.array([[0, 0.7, 0], [0.7, 0, 0.5], [0, 0, 0]]) / softness)
-    walks = np.linalg.solve(np.eye(2) - tilted[:2, :2], tilted[:2, 2])
-    np.testing.assert_allclose(found, -softness * np.log(walks[0]), rtol=1e-5)
+def test_lengths_are_exact_in_float64() -> None:
+    points = long_line(600).astype(np.float64)
+    with jax.enable_x64(True):
+        neighbors = nearest_neighbors(jnp.asarray(points), 8)
+        sources = np.array([0, 300, 599])
+        found = shortest_paths(neighbors.distances, neighbors.indices, sources)
+        np.testing.assert_allclose(found, by_dijkstra(neighbors, sources), rtol=1e-13)
 
 
-@pytest.mark.parametrize("softness", [0.01, 0.3, 3.0])
-def test_gradients_are_right(softness: float) -> None:
+def test_gradients_are_right() -> None:
     with jax.enable_x64(True):
         cells = jnp.asarray(np.random.default_rng(0).normal(size=(30, 3)))
-        neighbors = nearest_neighbors(cells, 5)
+        indices = nearest_neighbors(cells, 5).indices
 
-        def distances(lengths, softness):
-            return soft_shortest_paths(lengths, neighbors.indices, jnp.array([0, 7]), softness=softness)
+        @jax.jit
+        def distances(cells):  # in the lengths, cells that list each other are a tie
+            return shortest_paths(neighbor_distances(cells, indices), indices, jnp.array([0, 7]))
 
-        point = (neighbors.distances, jnp.asarray(softness))
-        check_grads(distances, point, order=1, modes=("rev",), eps=1e-6, rtol=1e-4)
+        check_grads(distances, (cells,), order=1, modes=("rev",), eps=1e-7, rtol=1e-6)
+
+
+def test_gradient_says_how_many_paths_use_an_edge(cells: np.ndarray) -> None:
+    neighbors = nearest_neighbors(jnp.asarray(cells), 14)
+    sources = jnp.arange(0, 700, 35)
+    found, pull = jax.vjp(lambda w: shortest_paths(w, neighbors.indices, sources), neighbors.distances)
+    reached = jnp.isfinite(found)
+    uses = pull(jnp.ones_like(found))[0]
+    np.testing.assert_array_equal(uses, jnp.round(uses))
+    # a sum of lengths is what its edges give together
+    np.testing.assert_allclose(jnp.sum(uses * neighbors.distances), jnp.sum(jnp.where(reached, found, 0)), rtol=1e-5)
+
+
+def test_gradient_passes_through_duplicates() -> None:
+    lengths = jnp.array([[1.0], [0.0], [0.0], [0.0], [2.0]])  # 0 -1- 1 -0- 2 -0- 3 -2- 4, and 3 is as far as 1
+    indices = jnp.array([[1], [2], [3], [2], [3]])
+    found, pull = jax.vjp(lambda w: shortest_paths(w, indices, jnp.array([0])), lengths)
+    np.testing.assert_array_equal(found.ravel(), [0, 1, 1, 1, 3])
+    gradient = pull(jnp.zeros((5, 1)).at[4].set(1.0))[0].ravel()
+    np.testing.assert_array_equal(gradient[jnp.array([0, 1, 4])], [1, 1, 1])
+    assert gradient[2] + gradient[3] == 1  # two edges of the same length join 2 and 3: either is a shortest path
 
 
 def test_cells_out_of_reach_are_infinite_without_gradient() -> None:
     lengths, indices = jnp.array([[1.0], [1.0], [2.0], [2.0]]), jnp.array([[1], [0], [3], [2]])
-    distances, pull = jax.vjp(lambda w: soft_shortest_paths(w, indices, jnp.array([0]), softness=0.1), lengths)
+    distances, pull = jax.vjp(lambda w: shortest_paths(w, indices, jnp.array([0])), lengths)
     np.testing.assert_array_equal(np.isinf(distances[:, 0]), [False, False, True, True])
     gradient = pull(jnp.ones_like(distances))[0].ravel()
-    assert np.isfinite(gradient).all()
+    assert gradient[:2].sum() == 1
     assert (gradient[2:] == 0).all()
 
 
-def test_any_scale_and_softness_give_finite_values() -> None:
-    cells = jnp.asarray(np.random.default_rng(0).normal(size=(25, 2)), jnp.float32)
-    indices = nearest_neighbors(cells, 6).indices
+@pytest.mark.parametrize("scale", [0.0, 1e-20, 1.0, 1e18])
+def test_any_scale_gives_finite_values(scale: float) -> None:
+    cells = jnp.asarray(np.random.default_rng(0).normal(size=(25, 2)), jnp.float32).at[:12].set(0.0)
+    indices = connected_neighbors(cells, nearest_neighbors(cells, 6), 0).indices
+    lengths = neighbor_distances(scale * cells, indices)
+    distances, pull = jax.vjp(lambda w: shortest_paths(w, indices, jnp.array([0, 20])), lengths)
+    assert np.isfinite(distances).all()
+    assert np.isfinite(pull(jnp.ones_like(distances))[0]).all()
 
-    @jax.jit
-    def with_gradient(lengths, softness):
-        distances, pull = jax.vjp(lambda w: soft_shortest_paths(w, indices, jnp.array([0]), softness=softness), lengths)
-        return distances, pull(jnp.ones_like(distances))[0]
 
-    for scale in (0.0, 1e-20, 1.0, 1e18):
-        lengths = neighbor_distances(scale * cells, indices)
-        for softness in (1e-30, 1e-3, 1.0, 1e6):
-            assert all(np.isfinite(values).all() for values in with_gradient(lengths, softness))
+def test_what_is_not_a_number_shows_and_ends() -> None:
+    lengths, indices = jnp.ones((4, 1)).at[1].set(jnp.nan), jnp.array([[1], [2], [3], [2]])
+    distances, pull = jax.vjp(lambda w: shortest_paths(w, indices, jnp.array([0])), lengths)
+    np.testing.assert_array_equal(np.isnan(distances.ravel()), [True, True, True, True])
+    assert np.isfinite(pull(jnp.ones_like(distances))[0]).all()
+    apart = connected_neighbors(jnp.array([[0.0], [0.0], [jnp.inf], [jnp.inf]]), Neighbors(indices, lengths), 3)
+    assert apart.distances.shape == (4, 2)
 
 
 def test_bridges_connect_what_is_apart() -> None:

@@ -139,7 +139,7 @@ from diffbio.operators.singlecell.scanvi import (
     SemiSupervisedVAEConfig,
     divergence_by_type,
 )
-from diffbio.operators.singlecell.shortest_paths import connected_neighbors, shortest_paths, soft_shortest_paths
+from diffbio.operators.singlecell.shortest_paths import connected_neighbors, shortest_paths
 from diffbio.operators.singlecell.sinkhorn import sinkhorn_potentials, squared_distances
 
 __all__ = [
@@ -262,7 +262,6 @@ __all__ = [
     "simulate_doublets",
     "sinkhorn_potentials",
     "soft_kmeans",
-    "soft_shortest_paths",
     "square_root_proportions",
     "squared_distances",
     "symmetric_matmul",

@@ -143,6 +143,7 @@ def multiscale_space(found: DiffusionComponents) -> Float[Array, "cells componen
     return found.components * weights
 
 
+@partial(jax.jit, static_argnames="n_vectors")
 def leading_eigenvectors(
     affinities: Float[Array, "cells neighbors"],
     indices: Int[Array, "cells neighbors"],

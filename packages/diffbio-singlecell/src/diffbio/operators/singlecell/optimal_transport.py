@@ -83,7 +83,7 @@ def transport_cells(
     tau_source: float = 1.0,
     tau_target: float = 1.0,
     max_iterations: int = 2000,
-    block_size: int = 1024,
+    block_size: int = 256,
 ) -> Transport:
     """Return the entropic coupling of earlier with later cells, the growth that it implies, and where cells go.
 

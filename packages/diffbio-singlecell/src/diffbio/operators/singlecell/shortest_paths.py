@@ -28,6 +28,7 @@ _BLOCK = 4  # cells that are visited at once: fewer take more steps, more take m
 
 
 @jax.custom_vjp
+@jax.jit
 def shortest_paths(
     lengths: Float[Array, "cells neighbors"],
     indices: Int[Array, "cells neighbors"],
@@ -36,7 +37,8 @@ def shortest_paths(
     """Return the length of the shortest path between every cell and every source.
 
     An edge may be walked in either direction. Time grows as cells x neighbors x sources x passes, which are some 6 to
-    14 and at most 2 cells; memory as cells x (neighbors + sources), in its gradient too, which is for reverse mode only.
+    14, and at most 2 cells; memory as cells x (neighbors + sources), in its gradient too, which is for reverse mode
+    only.
 
     Args:
         lengths: Of the edges to each cell's neighbours, at least 0; infinite for none (cells, neighbors).
@@ -86,9 +88,10 @@ def _forward(lengths: Array, indices: Array, sources: Array) -> tuple[Array, tup
     return distances, (lengths, indices, sources, distances)
 
 
+@jax.jit
 def _backward(saved: tuple, cotangent: Array) -> tuple[Array, None, None]:
     """Sum cotangents over all cells whose path uses an edge."""
-    lengths, indices, _, distances = saved
+    lengths, _, _, distances = saved
     n_cells, n_sources = distances.shape
     edges, previous = _trees(*saved)
     columns = jnp.arange(n_sources)
@@ -166,6 +169,7 @@ def _reach(lengths: Array, indices: Array, start: Array) -> Float[Array, " cells
     return lax.while_loop(moves, go, (start, jnp.ones((), bool), jnp.zeros((), jnp.int32)))[0]
 
 
+@jax.jit
 def connected_neighbors(
     embeddings: Float[Array, "cells features"], neighbors: Neighbors, root: int | Array
 ) -> Neighbors:
@@ -223,8 +227,3 @@ def connected_neighbors(
     start = (cells, reach(cells, first), jnp.zeros((), jnp.int32))
     bridges, _, _ = lax.while_loop(is_broken, build, start)
     return extended(neighbors.distances, embeddings, bridges)
-
-
-def soft_shortest_paths(lengths, indices, sources, *, softness):  # TEMPORARY: the package still imports it
-    del softness
-    return shortest_paths(lengths, indices, sources)

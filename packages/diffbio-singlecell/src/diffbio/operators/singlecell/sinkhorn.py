@@ -44,7 +44,7 @@ def sinkhorn_potentials(
     tau_source: float = 1.0,
     tau_target: float = 1.0,
     max_iterations: int = 2000,
-    block_size: int = 1024,
+    block_size: int = 256,
 ) -> tuple[Float[Array, " source"], Float[Array, " target"]]:
     """Return the dual potentials of the transport of masses at `source` to equal masses at `target`.
 
@@ -88,7 +88,7 @@ def squared_distances(
         >>> squared_distances(jnp.zeros(2), jnp.array([[3.0, 4.0]])).tolist()
         [25.0]
     """
-    products = jnp.matmul(others, cell, precision=lax.Precision.HIGHEST)
+    products = jnp.matmul(cell, others.T, precision=lax.Precision.HIGHEST)
     return jnp.sum(cell**2) + jnp.sum(others**2, axis=1) - 2 * products
 
 

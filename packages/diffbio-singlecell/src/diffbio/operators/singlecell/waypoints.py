@@ -139,6 +139,7 @@ def start_cell(space: Float[Array, "cells components"], early_cell: int | Array)
     return boundary[jnp.argmin(jnp.sum((space[boundary] - space[early_cell]) ** 2, axis=1))]
 
 
+@partial(jax.jit, static_argnames="n_neighbors")
 def walk_of_waypoints(
     space: Float[Array, "cells components"],
     waypoints: Int[Array, " waypoints"],
