@@ -29,12 +29,12 @@ def log_partition(pair: Pair, ends: Ends, band: int | None = None) -> Float[Scal
         band: Largest |i - j| of aligned positions, or `None`.
 
     Returns:
-        A scalar. Memory of the value is linear in the lengths; of the gradient, 8 bytes per cell.
+        A scalar. Memory of the value is linear in the lengths; of the gradient, about 10 bytes per cell.
 
     Example:
         >>> pair = Pair(jnp.zeros((2, 2)), jnp.array(0.0), jnp.array(0.0), jnp.array([2, 2]))
-        >>> float(jnp.exp(log_partition(pair, Ends())))  # the Delannoy number D(2, 2) is 13, in some the gaps swap
-        13.0
+        >>> round(float(jnp.exp(log_partition(pair, Ends()))), 3)  # there are (2 + 2)! / (2! 2!) alignments
+        6.0
     """
     return _sum(pair, ends, band)[0]
 
@@ -60,22 +60,22 @@ def total(pair: Pair, ends: Ends, ring: Semiring, band: int | None = None) -> Fl
         ring: The semiring.
         band: Largest |i - j| of aligned positions, or `None`.
     """
-    return forward(pair, _layout(pair, band), ends, ring)[0]
+    return forward(pair, layout_of(pair, band), ends, ring)[0]
 
 
-def _layout(pair: Pair, band: int | None) -> Diagonals:
+def layout_of(pair: Pair, band: int | None) -> Diagonals:
     x_size, y_size = pair.scores.shape
     return Diagonals(x_size, y_size, None if band is None or band >= max(x_size, y_size) else band)
 
 
 def _sum(pair: Pair, ends: Ends, band: int | None) -> tuple[Array, Front]:
     weights = pair._replace(gap_open=-pair.gap_open, gap_extend=-pair.gap_extend)
-    return forward(weights, _layout(pair, band), ends, LOG)
+    return forward(weights, layout_of(pair, band), ends, LOG)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(3, 4))
 def _expectations(pair: Pair, fronts: Front, log_sum: Array, ends: Ends, band: int | None) -> Expectations:
-    return backward(pair, _layout(pair, band), ends, LOG, fronts, log_sum)
+    return backward(pair, layout_of(pair, band), ends, LOG, fronts, log_sum)
 
 
 def _expectations_forward(
@@ -88,7 +88,7 @@ def _expectations_backward(ends: Ends, band: int | None, pair: Pair, cotangent: 
     def recomputed(scores: Array, gap_open: Array, gap_extend: Array) -> Expectations:
         again = Pair(scores, gap_open, gap_extend, pair.lengths)
         log_sum, fronts = _sum(again, ends, band)
-        return backward(again, _layout(again, band), ends, LOG, fronts, log_sum)
+        return backward(again, layout_of(again, band), ends, LOG, fronts, log_sum)
 
     direction = (cotangent.matches, -cotangent.opens, -cotangent.extends)
     _, change = jax.jvp(recomputed, pair[:3], direction)

@@ -117,7 +117,7 @@ def forward(pair: Pair, layout: Diagonals, ends: Ends, ring: Semiring) -> tuple[
         ring: The semiring.
     """
     blank = jnp.full(layout.lanes, ring.zero, pair.scores.dtype)
-    advance = _advancing(pair, layout, ends, ring)
+    advance = advancing(pair, layout, ends, ring)
 
     def step(carry: tuple[Front, Array], diagonal: Array) -> tuple[tuple[Front, Array], Array | None]:
         front = advance(carry[0], diagonal)
@@ -131,13 +131,13 @@ def forward(pair: Pair, layout: Diagonals, ends: Ends, ring: Semiring) -> tuple[
 
     start = (Front(States(blank, blank, blank), blank), blank)
     (_, total), (fronts, last) = lax.scan(segment, start, layout.segments())
-    if last is not None:
-        last = last.reshape(-1, *last.shape[2:])
-        total = jnp.where(_ended_at_the_edges(pair.lengths, layout, ends, len(last)), last, ring.zero)
-    return ring.total(total), fronts
+    if last is None:  # the empty alignment is a local one, too
+        return ring.plus(ring.total(total), jnp.asarray(ring.one, total.dtype)), fronts
+    last = last.reshape(-1, *last.shape[2:])
+    return ring.total(jnp.where(_ended_at_the_edges(pair.lengths, layout, ends, len(last)), last, ring.zero)), fronts
 
 
-def _advancing(pair: Pair, layout: Diagonals, ends: Ends, ring: Semiring) -> Callable[[Front, Array], Front]:
+def advancing(pair: Pair, layout: Diagonals, ends: Ends, ring: Semiring) -> Callable[[Front, Array], Front]:
     """Return the step from one diagonal to the next."""
     plus, times, zero = ring.plus, ring.times, ring.zero
 
@@ -160,8 +160,8 @@ def _advancing(pair: Pair, layout: Diagonals, ends: Ends, ring: Semiring) -> Cal
             plus(opened[0], times(pair.gap_extend, neighbor(before.gap_in_y, 1, 1))),
             plus(opened[1], times(pair.gap_extend, neighbor(before.gap_in_x, 1, 0))),
         )
-        begun, allowed = _allowed(pair.lengths, ends, *cells)
-        states = States(*(jnp.where(may, value, zero) for may, value in zip(allowed, states, strict=True)))
+        begun, may_be = allowed(pair.lengths, ends, *cells)
+        states = States(*(jnp.where(may, value, zero) for may, value in zip(may_be, states, strict=True)))
         states = states._replace(match=jnp.where(begun, ring.one, states.match))
         return Front(states, plus(match_or_gap_in_y, before.gap_in_x))
 
@@ -180,7 +180,7 @@ def backward(pair: Pair, layout: Diagonals, ends: Ends, ring: Semiring, fronts: 
         log_sum: The log of the sum over all alignments.
     """
     nothing = jnp.zeros(layout.lanes, pair.scores.dtype)
-    advance = _advancing(pair._replace(gap_open=-pair.gap_open, gap_extend=-pair.gap_extend), layout, ends, ring)
+    advance = advancing(pair._replace(gap_open=-pair.gap_open, gap_extend=-pair.gap_extend), layout, ends, ring)
     retreat = _retreating(pair, layout, ends, log_sum)
 
     def again(front: Front, diagonal: Array) -> tuple[Front, States]:
@@ -241,14 +241,14 @@ def _retreating(
         flow, target = neighbor(wake.flows.gap_in_x, 1, 0), neighbor(wake.states.gap_in_x, 1, 0)
         opened_in_x = [share(flow, source, pair.gap_open, target) for source in here[:2]]
         extended_in_x = share(flow, here.gap_in_x, pair.gap_extend, target)
-        ended = [
+        final = [
             jnp.where(may, jnp.exp(jnp.minimum(value - log_sum, 1.0)), 0.0)
-            for may, value in zip(_ended(pair.lengths, ends, rows, columns, inside), here, strict=True)
+            for may, value in zip(ended(pair.lengths, ends, rows, columns, inside), here, strict=True)
         ]
         flows = States(
-            ended[0] + to_match[0] + opened_in_y + opened_in_x[0],
-            ended[1] + to_match[1] + extended_in_y + opened_in_x[1],
-            ended[2] + to_match[2] + extended_in_x,
+            final[0] + to_match[0] + opened_in_y + opened_in_x[0],
+            final[1] + to_match[1] + extended_in_y + opened_in_x[1],
+            final[2] + to_match[2] + extended_in_x,
         )
         opens = wake.opens + opened_in_y + opened_in_x[0] + opened_in_x[1]
         extends = wake.extends + extended_in_y + extended_in_x
@@ -264,7 +264,7 @@ def _scores(scores: Array, rows: Array, columns: Array) -> Array:
     return scores.ravel()[jnp.clip(place, 0, x_size * y_size - 1)]
 
 
-def _allowed(
+def allowed(
     lengths: Array, ends: Ends, rows: Array, columns: Array, inside: Array
 ) -> tuple[Array, tuple[Array, Array, Array]]:
     """Return where an alignment may begin before its first pair, and which state a cell may have."""
@@ -281,16 +281,17 @@ def _allowed(
     return begun & inside, (within, gap_in_y, gap_in_x)
 
 
-def _ended(lengths: Array, ends: Ends, rows: Array, columns: Array, inside: Array) -> tuple[Array, Array, Array]:
+def ended(lengths: Array, ends: Ends, rows: Array, columns: Array, inside: Array) -> tuple[Array, Array, Array]:
     """Return from which state of which cells an alignment may end."""
     inside = inside & (rows <= lengths[0]) & (columns <= lengths[1])
     if ends.local:
         return inside, jnp.zeros_like(inside), jnp.zeros_like(inside)
     last_row, last_column = rows == lengths[0], columns == lengths[1]
     corner = inside & last_row & last_column
-    # a position that is free to stay outside is never in a gap after the alignment
-    x_free = inside & last_column if ends.x_end else jnp.zeros_like(inside)
-    y_free = inside & last_row if ends.y_end else jnp.zeros_like(inside)
+    # a position that is free to stay outside is never in a gap after the alignment, which is not empty
+    within = inside & (rows > 0) & (columns > 0)
+    x_free = within & last_column if ends.x_end else jnp.zeros_like(inside)
+    y_free = within & last_row if ends.y_end else jnp.zeros_like(inside)
     return corner | x_free | y_free, (corner | y_free) & ~x_free, (corner | x_free) & ~y_free
 
 
@@ -307,4 +308,4 @@ def _ended_at_the_edges(lengths: Array, layout: Diagonals, ends: Ends, count: in
     columns = diagonals[:, None] - rows
     inside = layout.holds(rows, columns)
     inside = inside & jnp.stack([jnp.ones_like(diagonals, bool), rows[:, 1] != lengths[0]], axis=1)  # the corner once
-    return jnp.stack(_ended(lengths, ends, rows, columns, inside), axis=-1)
+    return jnp.stack(ended(lengths, ends, rows, columns, inside), axis=-1)

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-NEVER = -1e9
+NEVER = -1e30
 """Log-weight of what must not be: finite, so that differences of two of them have no NaN, and far below any score."""
 
 
