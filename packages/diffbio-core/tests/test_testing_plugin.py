@@ -181,12 +181,23 @@ def test_the_plugin_that_pytest_always_loads_is_light() -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="the maps of memory cannot be counted here")
-def test_compiled_programs_are_forgotten_between_files(pytester, monkeypatch):
+def test_compiled_programs_are_forgotten_in_time(pytester, monkeypatch):
     monkeypatch.setattr("diffbio.testing.compiled.MOST_MAPS", 0)
-    pytester.syspathinsert()
+    monkeypatch.setattr("diffbio.testing.compiled.INTERVAL", 2)
     pytester.makepyfile(
-        shared_program="import jax\nadd_one = jax.jit(lambda x: x + 1)",
-        test_first="from shared_program import add_one\ndef test():\n    assert add_one(1.0) == 2.0",
-        test_second="from shared_program import add_one\ndef test():\n    assert not add_one._cache_size()",
+        """
+        import jax
+
+        add_one = jax.jit(lambda x: x + 1)
+
+        def test_first():
+            assert add_one(1.0) == 2.0
+
+        def test_second():
+            assert add_one._cache_size() == 1
+
+        def test_third():
+            assert add_one._cache_size() == 0
+        """
     )
-    pytester.runpytest_inprocess("-p", "diffbio.testing.compiled").assert_outcomes(passed=2)
+    pytester.runpytest_inprocess("-p", "diffbio.testing.compiled").assert_outcomes(passed=3)

@@ -125,7 +125,8 @@ def test_embeddings_of_any_scale_give_the_same_clusters(covariance):
 
     def assignments(cells):
         mixture.initialize(cells, key=jax.random.key(1))
-        return np.asarray(mixture.compute(cells).cluster_assignments)
+        found = np.asarray(mixture.compute(cells).cluster_assignments)
+        return found[:, np.argsort(found.T @ np.arange(len(found)))]  # numbers of clusters mean nothing
 
     expected = assignments(jnp.asarray(cells))
     for scale in (1e-12, 1e12):

@@ -56,7 +56,7 @@ def test_map_is_as_trustworthy_as_that_of_umap_learn_on_pbmc(pbmc, certificate):
 
 
 @pytest.mark.slow
-def test_network_maps_new_cells_nearly_as_well_as_umap_learn(pbmc, certificate):
+def test_network_maps_new_cells_as_well_as_umap_learn(pbmc, certificate):
     umap_learn = pytest.importorskip("umap")
     held_out = np.arange(len(pbmc)) % 4 == 0
     mapper = ParametricUMAP(ParametricUMAPConfig(n_features=50), rngs=nnx.Rngs(0))
@@ -69,8 +69,8 @@ def test_network_maps_new_cells_nearly_as_well_as_umap_learn(pbmc, certificate):
         ("new cells", held_out, reducer.transform(pbmc[held_out])),
     ):
         difference = trustworthiness(pbmc[kept], found[kept]) - trustworthiness(pbmc[kept], theirs)
-        certificate(**row, quantity=f"trustworthiness of {name} less theirs", value=difference, bar=">= -0.05")
-        assert difference >= -0.05
+        certificate(**row, quantity=f"trustworthiness of {name} less theirs", value=difference, bar=">= -0.01")
+        assert difference >= -0.01
 
 
 @pytest.mark.parametrize(

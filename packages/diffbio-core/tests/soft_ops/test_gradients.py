@@ -28,9 +28,9 @@ def printed(family, *, x64):
 
 def families():
     """The longest are slow: their derivatives are those of `top_k` and of `counts`, in more forms."""
-    for family in gradient_worker.FAMILIES:
-        slow = family in ("sort", "quantiles", "argquantiles")
-        yield pytest.param(family, marks=pytest.mark.slow if slow else ())
+    slow = ("sort", "quantiles", "argquantiles", "extrema", "without mode")
+    marks = {family: pytest.mark.slow if family in slow else () for family in gradient_worker.FAMILIES}
+    return [pytest.param(family, marks=mark) for family, mark in marks.items()]
 
 
 @pytest.mark.parametrize("family", families())

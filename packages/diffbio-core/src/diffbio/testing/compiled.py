@@ -12,14 +12,19 @@ import jax
 import pytest
 
 MOST_MAPS = 20_000
-"""Maps of memory beyond which compiled programs are forgotten; one file of tests may add some ten thousand."""
+"""Maps of memory beyond which compiled programs are forgotten."""
+
+INTERVAL = 20
+"""Tests from one count of the maps to the next: counting takes some milliseconds."""
 
 _MAPS = Path("/proc/self/maps")
+_RUN = pytest.StashKey[int]()
 
 
-def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
-    """Forget all compiled programs between two files if the process holds many maps of memory."""
-    if nextitem is None or nextitem.path == item.path or not _MAPS.exists():
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    """Forget all compiled programs if the process holds many maps of memory."""
+    run = item.config.stash[_RUN] = item.config.stash.get(_RUN, 0) + 1
+    if run % INTERVAL or not _MAPS.exists():
         return
     with _MAPS.open("rb") as maps:
         if sum(1 for _ in maps) > MOST_MAPS:

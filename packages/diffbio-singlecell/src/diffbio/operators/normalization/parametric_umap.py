@@ -45,6 +45,8 @@ class ParametricUMAPConfig(OperatorConfig):
         batch_size: Edges in each step.
         learning_rate: Of Adam; it falls to 0 over the steps.
         negative_sample_rate: Cells drawn for each edge.
+        noise: Standard deviation of the noise that training adds to the cells, in units of the features' root mean
+            variance: how far around a cell the map is smooth.
     """
 
     n_features: Annotated[int, Ge(1)]
@@ -57,6 +59,7 @@ class ParametricUMAPConfig(OperatorConfig):
     batch_size: Annotated[int, Ge(1)] = 1000
     learning_rate: Annotated[float, Gt(0)] = 1e-3
     negative_sample_rate: Annotated[int, Ge(1)] = 5
+    noise: Annotated[float, Ge(0)] = 0.3
 
 
 class MappedCells(NamedTuple):
@@ -94,6 +97,7 @@ def train_encoder(
     batch_size: int = 1000,
     learning_rate: float | Array = 1e-3,
     negative_sample_rate: int = 5,
+    noise: float | Array = 0.0,
 ) -> Layers:
     """Return the network after training on sampled edges.
 
@@ -108,6 +112,7 @@ def train_encoder(
         batch_size: Edges in each step, and cells among which their negative samples are drawn.
         learning_rate: Of the first steps; it falls linearly to 0.
         negative_sample_rate: Cells drawn for each edge.
+        noise: Standard deviation of the normal noise that is added to the cells each time they are seen.
 
     Returns:
         The trained network. Time grows as steps x batch, memory as cells x neighbors.
@@ -125,14 +130,17 @@ def train_encoder(
     optimizer = optax.adam(optax.linear_schedule(learning_rate, 0.0, max(n_steps, 1)))  # pyright: ignore[reportArgumentType]
 
     def loss(layers: Layers, key: Array) -> Array:
-        which, swap, others = jax.random.split(key, 3)
+        which, swap, others, blur = jax.random.split(key, 4)
         drawn = jax.random.uniform(which, (batch_size,), cells.dtype) * cumulative[-1]
         place = jnp.minimum(jnp.searchsorted(cumulative, drawn, side="right"), n_cells * length - 1)
         pair = jnp.stack([place // length, graph.fuzzy_indices.ravel()[place]])
         # an edge stands in one direction or as halves in both: either end is as likely to be the head
         pair = jnp.where(jax.random.bernoulli(swap, 0.5, (batch_size,)), pair, pair[::-1])
         pool = jax.random.randint(others, (batch_size,), 0, n_cells)
-        head, tail, negatives = dense_layers(cells[jnp.concatenate([pair, pool[None]])], *layers)
+        seen = cells[jnp.concatenate([pair, pool[None]])]
+        # a network that may bend as it likes between the cells would map new ones badly
+        seen = seen + noise * jax.random.normal(blur, seen.shape, seen.dtype)
+        head, tail, negatives = dense_layers(seen, *layers)
         shifted = jnp.stack([jnp.roll(negatives, shift, axis=0) for shift in range(negative_sample_rate)])
         pull = umap_attraction(jnp.sum((head - tail) ** 2, axis=-1), a, b)
         push = umap_repulsion(jnp.sum((head - shifted) ** 2, axis=-1), a, b).sum(axis=0)
@@ -207,6 +215,7 @@ class ParametricUMAP(Operator[ParametricUMAPConfig]):
             batch_size=config.batch_size,
             learning_rate=config.learning_rate,
             negative_sample_rate=config.negative_sample_rate,
+            noise=config.noise,
         )
         for held, weights in zip((*self.kernels, *self.biases), (*trained.kernels, *trained.biases), strict=True):
             held[...] = weights

@@ -99,6 +99,7 @@ def simulate_doublets(counts: Float[Array, "cells genes"], n_doublets: int, *, k
         ContractError: There is only one cell.
 
     Example:
+        >>> import jax
         >>> cells = simulate_doublets(jnp.array([[1.0, 0.0], [0.0, 2.0]]), 1, key=jax.random.key(0))
         >>> cells.counts[-1].tolist(), cells.doublet_labels.tolist()
         ([1.0, 2.0], [0, 0, 1])
