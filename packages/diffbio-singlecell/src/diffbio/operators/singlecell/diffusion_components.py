@@ -20,6 +20,7 @@ References:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -175,7 +176,7 @@ def _leading(
     affinities: Array, indices: Array, start: Array, n_vectors: int
 ) -> tuple[Float[Array, " vectors"], Float[Array, "cells vectors"]]:
     """Filter and project until the residuals are rounding."""
-    walk = partial(_walk, affinities, indices)
+    walk = _walk(affinities, indices)
 
     def project(block: Array) -> tuple[Array, Array, Array]:
         basis = jnp.linalg.qr(block)[0]
@@ -211,7 +212,7 @@ def _leading_backward(n_vectors: int, saved: tuple, cotangents: tuple[Array, Arr
     del n_vectors
     affinities, indices, start, (values, vectors) = saved
     value_bar, vector_bar = cotangents
-    walk = partial(_walk, affinities, indices)
+    walk = _walk(affinities, indices)
     product = partial(jnp.matmul, precision=lax.Precision.HIGHEST)
     inside = product(vectors.T, vector_bar)  # entry (j, k) is the part of cotangent k along vector j
     gaps = values - values[:, None]
@@ -226,7 +227,7 @@ def _leading_backward(n_vectors: int, saved: tuple, cotangents: tuple[Array, Arr
 
     solution, _ = cg(shifted, outside(vector_bar), tol=_SOLVED, maxiter=500)
     left = product(vectors, weights * inside + jnp.diag(value_bar)) + outside(solution)
-    _, pull = jax.vjp(lambda entries: _walk(entries, indices, vectors), affinities)
+    _, pull = jax.vjp(lambda entries: _walk(entries, indices)(vectors), affinities)
     return pull(left)[0], None, jnp.zeros_like(start)
 
 
@@ -240,13 +241,13 @@ def _degrees(affinities: Array, indices: Array) -> Float[Array, " cells"]:
     return jnp.where(degrees > 0, degrees, 1.0)
 
 
-def _walk(affinities: Array, indices: Array, block: Array) -> Float[Array, "cells block"]:
-    """Return D^-1/2 (K + K^T) D^-1/2 times a block of vectors."""
+def _walk(affinities: Array, indices: Array) -> Callable[[Array], Float[Array, "cells block"]]:
+    """Return the product of D^-1/2 (K + K^T) D^-1/2 with a block of vectors; the degrees are summed once for all."""
     roots = jnp.sqrt(_degrees(affinities, indices))[:, None]
-    return symmetric_matmul(affinities, indices, block / roots) / roots
+    return lambda block: symmetric_matmul(affinities, indices, block / roots) / roots
 
 
-def _filtered(walk, block: Array, edge: Array) -> Float[Array, "cells block"]:
+def _filtered(walk: Callable[[Array], Array], block: Array, edge: Array) -> Float[Array, "cells block"]:
     """Return a Chebyshev polynomial of the walk, small on [-1, edge] and 1 at 1, times the block."""
     centre, radius = (edge - 1) / 2, jnp.maximum((edge + 1) / 2, 1e-2)
     first = radius / (1 - centre)
