@@ -5,17 +5,14 @@ neighbours. K + K^T is the kernel, D its row sums. The components are the right 
 D^-1 (K + K^T) with the largest eigenvalues, but for the constant one. In the multiscale space each is weighted by
 lambda / (1 - lambda), the sum over walks of all lengths.
 
-Eigenvectors are found by Chebyshev-filtered subspace iteration on the neighbour lists, so that no array is cells x
-cells. Their gradient is that of perturbation theory: within the wanted subspace by the gaps of the eigenvalues, outside
-of it by a linear solve. Which cells are neighbours and how many components are kept (up to the largest gap) are hard
-decisions, constant to the gradient.
+Eigenvectors and their gradients are those of `graph_spectrum`, on the neighbour lists: no array is cells x cells. Which
+cells are neighbours and how many components are kept (up to the largest gap) are hard decisions, constant to the
+gradient.
 
 References:
     Coifman and Lafon, Diffusion maps, Applied and Computational Harmonic Analysis 2006.
     Setty et al., Characterization of cell fate probabilities in single-cell data with Palantir, Nature Biotechnology
     2019 (the kernel, the multiscale space, the gap).
-    Zhou and Saad, A Chebyshev-Davidson algorithm for large symmetric eigenproblems, SIAM Journal on Matrix Analysis
-    and Applications 2007 (the filter).
 """
 
 from __future__ import annotations
@@ -26,18 +23,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.scipy.sparse.linalg import cg
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float
 
 from diffbio.core.errors import ContractError
-from diffbio.operators.singlecell.neighbor_graph import symmetric_matmul, symmetric_sums
+from diffbio.operators.singlecell.graph_spectrum import leading_eigenpairs
+from diffbio.operators.singlecell.neighbor_graph import symmetric_sums
 from diffbio.operators.singlecell.neighbors import nearest_neighbors
-
-_GUARD = 10  # vectors beyond the wanted ones: the more, the wider the gap that sets the speed
-_DEGREE = 12  # of the filter
-_ROUNDS = 100  # of filter and projection; some 5 to 20 are needed
-_RESTED = 16.0  # units of rounding: the residual at which eigenvectors are as good as they get
-_SOLVED = 1e-6  # relative residual of the linear solve in the gradient
 
 
 class DiffusionComponents(NamedTuple):
@@ -45,7 +36,7 @@ class DiffusionComponents(NamedTuple):
 
     Attributes:
         eigenvalues: In falling order, at most 1 (components,).
-        components: Right eigenvectors of the walk, of unit length and either sign (cells, components).
+        components: Right eigenvectors of the walk, of unit length (cells, components).
     """
 
     eigenvalues: Float[Array, " components"]
@@ -94,9 +85,11 @@ def diffusion_components(
     # duplicates as near as the bandwidth's neighbour leave no bandwidth: then only they are similar
     alike = jnp.where(distances > 0, 0.0, 1.0)
     affinities = jnp.where(bandwidths[:, None] > 0, jnp.exp(-ratios), alike)
-    start = _spread_out(lax.stop_gradient(embeddings), min(n_components + _GUARD, n_cells))
-    eigenvalues, vectors = leading_eigenvectors(affinities, neighbors.indices, start, n_components)
-    components = vectors / jnp.sqrt(_degrees(affinities, neighbors.indices))[:, None]
+    degrees = symmetric_sums(affinities, neighbors.indices)
+    roots = jnp.sqrt(jnp.where(degrees > 0, degrees, 1.0))
+    shares = affinities / roots[:, None] / roots[neighbors.indices]
+    eigenvalues, vectors = leading_eigenpairs(shares, neighbors.indices, n_components)
+    components = vectors / roots[:, None]
     components = components / jnp.sqrt(jnp.sum(components**2, axis=0))
     return DiffusionComponents(eigenvalues[1:], components[:, 1:])
 
@@ -141,138 +134,3 @@ def multiscale_space(found: DiffusionComponents) -> Float[Array, "cells componen
     loss = jnp.maximum(1 - found.eigenvalues, jnp.finfo(found.eigenvalues.dtype).eps)
     weights = jnp.where(before_eigengap(found.eigenvalues), found.eigenvalues / loss, 0.0)
     return found.components * weights
-
-
-@partial(jax.jit, static_argnames="n_vectors")
-def leading_eigenvectors(
-    affinities: Float[Array, "cells neighbors"],
-    indices: Int[Array, "cells neighbors"],
-    start: Float[Array, "cells block"],
-    n_vectors: int,
-) -> tuple[Float[Array, " vectors"], Float[Array, "cells vectors"]]:
-    """Return the largest eigenvalues of D^-1/2 (K + K^T) D^-1/2 and their orthonormal eigenvectors.
-
-    Args:
-        affinities: Non-negative entries of K (cells, neighbors).
-        indices: Their columns (cells, neighbors).
-        start: Vectors to start from, more than are wanted (cells, block).
-        n_vectors: How many are wanted.
-
-    Returns:
-        Eigenvalues in falling order and eigenvectors, of either sign. The gradient is exact where eigenvalues differ;
-        that within a pair which rounding can't tell apart is zero, as only their plane is defined.
-
-    Example:
-        >>> indices = jnp.array([[1], [0], [1]])  # a path of three cells: 1, 0 and -1
-        >>> values, _ = leading_eigenvectors(jnp.ones((3, 1)), indices, jnp.eye(3), 2)
-        >>> bool(jnp.allclose(values, jnp.array([1.0, 0.0]), atol=1e-5))
-        True
-    """
-    return _with_gradient(affinities, indices, start, n_vectors)
-
-
-def _leading(
-    affinities: Array, indices: Array, start: Array, n_vectors: int
-) -> tuple[Float[Array, " vectors"], Float[Array, "cells vectors"]]:
-    """Filter and project until the residuals are rounding."""
-    walk = partial(_walk, affinities, indices)
-
-    def project(block: Array) -> tuple[Array, Array, Array]:
-        basis = jnp.linalg.qr(block)[0]
-        moved = walk(basis)
-        values, rotation = jnp.linalg.eigh(jnp.matmul(basis.T, moved, precision=lax.Precision.HIGHEST))
-        values, rotation = values[::-1], rotation[:, ::-1]
-        vectors = jnp.matmul(basis, rotation, precision=lax.Precision.HIGHEST)
-        residuals = jnp.matmul(moved, rotation, precision=lax.Precision.HIGHEST) - vectors * values
-        return values, vectors, jnp.max(jnp.sqrt(jnp.sum(residuals[:, :n_vectors] ** 2, axis=0)))
-
-    def is_rough(state: tuple[Array, tuple[Array, Array, Array]]) -> Array:
-        rounds, (_, _, residual) = state
-        return (rounds < _ROUNDS) & (residual > _RESTED * float(jnp.finfo(start.dtype).eps))
-
-    def refine(state: tuple[Array, tuple[Array, Array, Array]]) -> tuple[Array, tuple[Array, Array, Array]]:
-        rounds, (values, vectors, _) = state
-        return rounds + 1, project(_filtered(walk, vectors, values[-1]))
-
-    zero = jnp.zeros((), jnp.int32)
-    values, vectors, _ = lax.while_loop(is_rough, refine, (zero, project(start)))[1]
-    return values[:n_vectors], vectors[:, :n_vectors]
-
-
-def _leading_forward(
-    affinities: Array, indices: Array, start: Array, n_vectors: int
-) -> tuple[tuple[Array, Array], tuple]:
-    found = _leading(affinities, indices, start, n_vectors)
-    return found, (affinities, indices, start, found)
-
-
-def _leading_backward(n_vectors: int, saved: tuple, cotangents: tuple[Array, Array]) -> tuple[Array, None, Array]:
-    """Pull back by first-order perturbation theory."""
-    del n_vectors
-    affinities, indices, start, (values, vectors) = saved
-    value_bar, vector_bar = cotangents
-    walk = partial(_walk, affinities, indices)
-    product = partial(jnp.matmul, precision=lax.Precision.HIGHEST)
-    inside = product(vectors.T, vector_bar)  # entry (j, k) is the part of cotangent k along vector j
-    gaps = values - values[:, None]
-    blur = float(jnp.finfo(values.dtype).eps) ** 0.75  # gaps as narrow as this are rounding
-    weights = jnp.where(jnp.eye(len(values), dtype=bool), 0.0, gaps / (gaps**2 + blur**2))
-
-    def outside(block: Array) -> Array:
-        return block - product(vectors, product(vectors.T, block))
-
-    def shifted(block: Array) -> Array:
-        return outside((values + blur) * block - walk(block))
-
-    solution, _ = cg(shifted, outside(vector_bar), tol=_SOLVED, maxiter=500)
-    left = product(vectors, weights * inside + jnp.diag(value_bar)) + outside(solution)
-    _, pull = jax.vjp(lambda entries: _walk(entries, indices, vectors), affinities)
-    return pull(left)[0], None, jnp.zeros_like(start)
-
-
-_with_gradient = jax.custom_vjp(_leading, nondiff_argnums=(3,))
-_with_gradient.defvjp(_leading_forward, _leading_backward)
-
-
-def _degrees(affinities: Array, indices: Array) -> Float[Array, " cells"]:
-    """Return the row sums of K + K^T, 1 for a cell without any."""
-    degrees = symmetric_sums(affinities, indices)
-    return jnp.where(degrees > 0, degrees, 1.0)
-
-
-def _walk(affinities: Array, indices: Array, block: Array) -> Float[Array, "cells block"]:
-    """Return D^-1/2 (K + K^T) D^-1/2 times a block of vectors."""
-    roots = jnp.sqrt(_degrees(affinities, indices))[:, None]
-    return symmetric_matmul(affinities, indices, block / roots) / roots
-
-
-def _filtered(walk, block: Array, edge: Array) -> Float[Array, "cells block"]:
-    """Return a Chebyshev polynomial of the walk, small on [-1, edge] and 1 at 1, times the block."""
-    centre, radius = (edge - 1) / 2, jnp.maximum((edge + 1) / 2, 1e-2)
-    first = radius / (1 - centre)
-
-    def climb(state: tuple[Array, Array, Array], _: None) -> tuple[tuple[Array, Array, Array], None]:
-        before, now, ratio = state
-        following = 1 / (2 / first - ratio)
-        moved = (walk(now) - centre * now) * (2 * following / radius)
-        return (now, moved - ratio * following * before, following), None
-
-    start = (block, (walk(block) - centre * block) * (first / radius), first)
-    return lax.scan(climb, start, length=_DEGREE - 1)[0][1]
-
-
-def _spread_out(embeddings: Array, n_vectors: int) -> Float[Array, "cells block"]:
-    """Return one-hot columns of cells far from each other: together they touch every mode, and nothing is drawn."""
-    scaled = embeddings - embeddings.mean(axis=0)
-    largest = jnp.max(jnp.abs(scaled))
-    scaled = scaled / jnp.where(largest > 0, largest, 1.0)
-
-    def squared_to(centre: Array) -> Array:
-        return jnp.sum((scaled - centre) ** 2, axis=1)
-
-    def choose(nearest: Array, _: None) -> tuple[Array, Array]:
-        cell = jnp.argmax(nearest)
-        return jnp.minimum(nearest, squared_to(scaled[cell])).at[cell].set(-1.0), cell
-
-    _, cells = lax.scan(choose, squared_to(jnp.zeros_like(scaled[0])), length=n_vectors)
-    return jax.nn.one_hot(cells, embeddings.shape[0], dtype=embeddings.dtype, axis=0)
