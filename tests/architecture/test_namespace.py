@@ -14,6 +14,11 @@ SHARED = {"", "io", "losses", "operators", "pipelines", "plots", "plugins"}
 
 OWNED = {
     "diffbio-core": {"cli", "core", "testing", "training"},
+    "diffbio-alignment": {
+        "io/sequence",
+        "operators/alignment",
+        "plugins/alignment",
+    },
     "diffbio-singlecell": {
         "io/singlecell",
         "losses/singlecell",

@@ -2,4 +2,5 @@
 
 from diffbio.testing import operator_laws
 
-test_laws = operator_laws("diffbio-singlecell")
+test_singlecell = operator_laws("diffbio-singlecell")
+test_alignment = operator_laws("diffbio-alignment")

@@ -33,9 +33,7 @@ def batch(queries: list[str], targets: list[str], size: int = 12) -> dict[str, n
 
 def test_rows_and_columns_of_the_posterior_sum_to_at_most_one_and_padding_changes_nothing() -> None:
     aligner = SmoothSmithWaterman(SmithWatermanConfig(**OPTIONS, temperature=2.0))
-    short, long = (
-        aligner.apply(batch(["ACGTAC", "TTGA"], ["ACTAC", "TTGATT"], size), {}, None)[0] for size in (8, 12)
-    )
+    short, long = (aligner.apply(batch(["ACGTAC", "TTGA"], ["ACTAC", "TTGATT"], size), {}, None)[0] for size in (8, 12))
     posterior = np.asarray(short["alignment_posterior"])
     assert (posterior.sum(1) <= 1 + 1e-5).all()
     assert (posterior.sum(2) <= 1 + 1e-5).all()

@@ -40,7 +40,8 @@ def pairs() -> Pair:
 def test_sums_and_expectations_are_those_of_all_alignments(pairs: Pair, ends: Ends, band: int | None) -> None:
     sums = jax.vmap(lambda pair: log_partition(pair, ends, band))(pairs)
     found = jax.vmap(lambda pair: expectations(pair, ends, band))(pairs)
-    ones = pairs._replace(**{name: jnp.ones_like(getattr(pairs, name)) for name in ("scores", "gap_open", "gap_extend")})
+    weights = ("scores", "gap_open", "gap_extend")
+    ones = pairs._replace(**{name: jnp.ones_like(getattr(pairs, name)) for name in weights})
     counts = jax.vmap(lambda pair: total(pair, ends, COUNT, band))(ones)
     gains = pairs._replace(gap_open=-pairs.gap_open, gap_extend=-pairs.gap_extend)
     best = jax.vmap(lambda pair: total(pair, ends, MAX, band))(gains)

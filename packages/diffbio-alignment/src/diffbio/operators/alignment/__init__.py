@@ -1,6 +1,7 @@
 """Alignment of sequences: one recurrence, in any semiring, and the operators made of it."""
 
 from diffbio.operators.alignment.best_path import Path, best_path
+from diffbio.operators.alignment.ends import GLOBAL, LOCAL, SEMI_GLOBAL, Ends
 from diffbio.operators.alignment.hard_alignment import HardAlignment, written_out
 from diffbio.operators.alignment.pairwise import (
     NeedlemanWunschConfig,
@@ -11,7 +12,8 @@ from diffbio.operators.alignment.pairwise import (
     soft_alignment,
 )
 from diffbio.operators.alignment.partition import expectations, log_partition, total
-from diffbio.operators.alignment.recurrence import GLOBAL, LOCAL, SEMI_GLOBAL, Ends, Expectations, Pair
+from diffbio.operators.alignment.posterior import Expectations
+from diffbio.operators.alignment.recurrence import Pair
 from diffbio.operators.alignment.semirings import COUNT, LOG, MAX, Semiring
 from diffbio.operators.alignment.substitution import substitution_matrix, substitution_scores
 

@@ -15,8 +15,9 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int, Scalar
 
+from diffbio.operators.alignment.ends import Ends, allowed, ended
 from diffbio.operators.alignment.partition import layout_of
-from diffbio.operators.alignment.recurrence import Ends, Front, Pair, States, advancing, allowed, ended
+from diffbio.operators.alignment.recurrence import Front, Pair, States, advancing
 from diffbio.operators.alignment.semirings import MAX, NEVER
 
 NOTHING, PAIR, GAP_IN_Y, GAP_IN_X = range(4)
@@ -73,7 +74,7 @@ def best_path(pair: Pair, ends: Ends, band: int | None = None) -> Path:
 
     blank = jnp.full(layout.lanes, MAX.zero, pair.scores.dtype)
     start = Front(States(blank, blank, blank), blank)
-    diagonals = jnp.arange(layout.count)
+    diagonals = jnp.arange(layout.n_diagonals)
     _, (planes, final) = lax.scan(step, start, diagonals)
 
     def value(row: Array, column: Array) -> Float[Array, "3"]:
@@ -81,7 +82,7 @@ def best_path(pair: Pair, ends: Ends, band: int | None = None) -> Path:
         diagonal = row + column
         lane = row - layout.first_row(diagonal)
         inside = layout.holds(row, column)
-        at = jnp.clip(diagonal, 0, layout.count - 1), jnp.clip(lane, 0, layout.lanes - 1)
+        at = jnp.clip(diagonal, 0, layout.n_diagonals - 1), jnp.clip(lane, 0, layout.lanes - 1)
         return jnp.where(inside, jnp.stack([plane[at] for plane in planes]), NEVER)
 
     best = jnp.argmax(final)
@@ -91,7 +92,8 @@ def best_path(pair: Pair, ends: Ends, band: int | None = None) -> Path:
     score = final.ravel()[best]
 
     def begun(cell: Array) -> Array:
-        return allowed(pair.lengths, ends, *cell, layout.holds(*cell))[0]
+        row, column = cell
+        return allowed(pair.lengths, ends, row, column, layout.holds(row, column))[0]
 
     def back(at: tuple[Array, Array], _: None) -> tuple[tuple[Array, Array], Array]:
         """Take one operation off the end."""
@@ -101,10 +103,8 @@ def best_path(pair: Pair, ends: Ends, band: int | None = None) -> Path:
         reached = value(*before) + jnp.where(state == _MATCH, 0.0, gap)
         reached = jnp.where((state == _GAP_IN_Y) & (jnp.arange(3) == _GAP_IN_X), 2 * NEVER, reached)
         following = jnp.argmax(reached)
-        if ends.local:  # it begins where nothing before raises the score
-            begins = (state == _MATCH) & (reached.max() <= 0)
-        else:
-            begins = begun(before) & (following == _MATCH)
+        # a local one begins where nothing before raises the score
+        begins = (state == _MATCH) & (reached.max() <= 0) if ends.local else begun(before) & (following == _MATCH)
         return (before, jnp.where((state == _DONE) | begins, _DONE, following)), (state + 1) % 4
 
     empty = score <= 0 if ends.local else begun(end)

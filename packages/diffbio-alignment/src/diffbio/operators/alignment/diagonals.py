@@ -27,7 +27,7 @@ class Diagonals(NamedTuple):
     band: int | None = None
 
     @property
-    def count(self) -> int:
+    def n_diagonals(self) -> int:
         """The number of diagonals."""
         return self.x_size + self.y_size + 1
 
@@ -38,8 +38,8 @@ class Diagonals(NamedTuple):
 
     def segments(self) -> Int[Array, "segments diagonals"]:
         """Return the diagonals in about as many segments as each is long; the last may go beyond the matrix."""
-        length = math.isqrt(self.count - 1) + 1
-        n_segments = -(-self.count // length)
+        length = math.isqrt(self.n_diagonals - 1) + 1
+        n_segments = -(-self.n_diagonals // length)
         return jnp.arange(n_segments * length).reshape(n_segments, length)
 
     def first_row(self, diagonal: Array | int) -> Array | int:
@@ -81,7 +81,8 @@ class Diagonals(NamedTuple):
             lane = rows - self.first_row(diagonal)
             found = values[diagonal, jnp.clip(lane, 0, self.lanes - 1)]
             return jnp.where(jnp.abs(rows - columns) <= self.band, found, 0.0)
-        by_row = values[2 : self.count, 1:].T  # row r has its first column at diagonal r: read with a stride of one more
+        # row r has its first column at diagonal r: read with a stride of one more
+        by_row = values[2 : self.n_diagonals, 1:].T
         width = by_row.shape[1] + 1
         flat = jnp.pad(by_row.ravel(), (0, self.x_size))
         return flat.reshape(self.x_size, width)[:, : self.y_size]

@@ -34,8 +34,9 @@ from jaxtyping import Array, Float, Int
 
 from diffbio.core import Operator, OperatorConfig, Softness
 from diffbio.core.errors import ConfigError
+from diffbio.operators.alignment.ends import LOCAL, Ends
 from diffbio.operators.alignment.partition import expectations, log_partition
-from diffbio.operators.alignment.recurrence import LOCAL, Ends, Pair
+from diffbio.operators.alignment.recurrence import Pair
 from diffbio.operators.alignment.substitution import substitution_matrix, substitution_scores, symmetric
 
 FreeEnd = Literal["query_begin", "query_end", "target_begin", "target_end"]
@@ -146,7 +147,7 @@ def soft_alignment(
         (1.0, [0.0, 0.0, 0.0, 1.0])
     """
     softness = jnp.asarray(softness, scores.dtype)
-    pair = Pair(scores / softness, gap_open / softness, gap_extend / softness, lengths)
+    pair = Pair(scores / softness, jnp.asarray(gap_open) / softness, jnp.asarray(gap_extend) / softness, lengths)
     expected = expectations(pair, ends, band)
     score = softness * log_partition(pair, ends, band)
     return SoftAlignment(score, expected.matches, expected.opens, expected.extends)

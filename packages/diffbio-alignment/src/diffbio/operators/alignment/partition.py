@@ -8,18 +8,19 @@ log Z), so that its product with a cotangent is a directional derivative: no der
 from __future__ import annotations
 
 from functools import partial
+from typing import cast
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Scalar
 
 from diffbio.operators.alignment.diagonals import Diagonals
-from diffbio.operators.alignment.recurrence import Ends, Expectations, Front, Pair, backward, forward
+from diffbio.operators.alignment.ends import Ends
+from diffbio.operators.alignment.posterior import Expectations, backward
+from diffbio.operators.alignment.recurrence import Front, Pair, forward
 from diffbio.operators.alignment.semirings import LOG, Semiring
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(1, 2))
 def log_partition(pair: Pair, ends: Ends, band: int | None = None) -> Float[Scalar, ""]:
     """Return log of the sum of exp(score) over all alignments.
 
@@ -32,11 +33,12 @@ def log_partition(pair: Pair, ends: Ends, band: int | None = None) -> Float[Scal
         A scalar. Memory of the value is linear in the lengths; of the gradient, about 10 bytes per cell.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> pair = Pair(jnp.zeros((2, 2)), jnp.array(0.0), jnp.array(0.0), jnp.array([2, 2]))
         >>> round(float(jnp.exp(log_partition(pair, Ends()))), 3)  # there are (2 + 2)! / (2! 2!) alignments
         6.0
     """
-    return _sum(pair, ends, band)[0]
+    return cast("Array", _log_partition(pair, ends, band))
 
 
 def expectations(pair: Pair, ends: Ends, band: int | None = None) -> Expectations:
@@ -48,7 +50,7 @@ def expectations(pair: Pair, ends: Ends, band: int | None = None) -> Expectation
         band: Largest |i - j| of aligned positions, or `None`.
     """
     log_sum, fronts = _sum(pair, ends, band)
-    return _expectations(pair, fronts, log_sum, ends, band)
+    return cast("Expectations", _expectations(pair, fronts, log_sum, ends, band))
 
 
 def total(pair: Pair, ends: Ends, ring: Semiring, band: int | None = None) -> Float[Scalar, ""]:
@@ -64,8 +66,14 @@ def total(pair: Pair, ends: Ends, ring: Semiring, band: int | None = None) -> Fl
 
 
 def layout_of(pair: Pair, band: int | None) -> Diagonals:
+    """Return the layout of a pair's matrix; a band that holds all of it is none."""
     x_size, y_size = pair.scores.shape
     return Diagonals(x_size, y_size, None if band is None or band >= max(x_size, y_size) else band)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def _log_partition(pair: Pair, ends: Ends, band: int | None) -> Array:
+    return _sum(pair, ends, band)[0]
 
 
 def _sum(pair: Pair, ends: Ends, band: int | None) -> tuple[Array, Front]:
@@ -75,7 +83,7 @@ def _sum(pair: Pair, ends: Ends, band: int | None) -> tuple[Array, Front]:
 
 @partial(jax.custom_vjp, nondiff_argnums=(3, 4))
 def _expectations(pair: Pair, fronts: Front, log_sum: Array, ends: Ends, band: int | None) -> Expectations:
-    return backward(pair, layout_of(pair, band), ends, LOG, fronts, log_sum)
+    return backward(pair, layout_of(pair, band), ends, LOG, fronts=fronts, log_sum=log_sum)
 
 
 def _expectations_forward(
@@ -88,7 +96,7 @@ def _expectations_backward(ends: Ends, band: int | None, pair: Pair, cotangent: 
     def recomputed(scores: Array, gap_open: Array, gap_extend: Array) -> Expectations:
         again = Pair(scores, gap_open, gap_extend, pair.lengths)
         log_sum, fronts = _sum(again, ends, band)
-        return backward(again, layout_of(again, band), ends, LOG, fronts, log_sum)
+        return backward(again, layout_of(again, band), ends, LOG, fronts=fronts, log_sum=log_sum)
 
     direction = (cotangent.matches, -cotangent.opens, -cotangent.extends)
     _, change = jax.jvp(recomputed, pair[:3], direction)
@@ -108,8 +116,9 @@ def _backward(ends: Ends, band: int | None, saved: tuple[Pair, Front, Array], co
 def _cotangent(pair: Pair, expected: Expectations, factor: Array | float) -> Pair:
     """Return the derivative of log Z by what it depends on."""
     no_derivative = np.zeros(pair.lengths.shape, jax.dtypes.float0)
-    return Pair(factor * expected.matches, -factor * expected.opens, -factor * expected.extends, no_derivative)
+    weights = factor * expected.matches, -factor * expected.opens, -factor * expected.extends
+    return Pair(*weights, cast("Array", no_derivative))
 
 
 _expectations.defvjp(_expectations_forward, _expectations_backward)
-log_partition.defvjp(_forward, _backward)
+_log_partition.defvjp(_forward, _backward)

@@ -8,6 +8,7 @@ References:
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 import jax.numpy as jnp
 import numpy as np
@@ -22,8 +23,8 @@ def substitution_matrix(name: str, letters: str) -> Float[np.ndarray, "letters l
     """Return a matrix by its name, in the order of an alphabet.
 
     Args:
-        name: Such as `BLOSUM62`, `PAM250` or `NUC.4.4`; `Bio.Align.substitution_matrices.load()` lists them. Or the path
-            of a file in the format that BLAST and parasail read.
+        name: Such as `BLOSUM62`, `PAM250` or `NUC.4.4`; `Bio.Align.substitution_matrices.load()` lists them. Or the
+            path of a file in the format that BLAST and parasail read.
         letters: The alphabet.
 
     Returns:
@@ -38,7 +39,7 @@ def substitution_matrix(name: str, letters: str) -> Float[np.ndarray, "letters l
     """
     known = substitution_matrices.load()
     if name in known:
-        table = substitution_matrices.load(name)
+        table = cast("substitution_matrices.Array", substitution_matrices.load(name))
     elif Path(name).is_file():
         table = substitution_matrices.read(name)
     else:
@@ -103,5 +104,3 @@ def _require_letters(sequence: Array, matrix: Array, name: str) -> None:
 def symmetric(matrix: Float[Array, "letters letters"]) -> Float[Array, "letters letters"]:
     """Return the mean of a matrix and its transpose: which sequence comes first means nothing."""
     return (matrix + jnp.swapaxes(matrix, 0, 1)) / 2
-
-
