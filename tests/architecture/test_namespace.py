@@ -16,7 +16,10 @@ OWNED = {
     "diffbio-core": {"cli", "core", "testing", "training"},
     "diffbio-alignment": {
         "io/sequence",
+        "losses/alignment",
         "operators/alignment",
+        "operators/preprocessing",
+        "pipelines/alignment",
         "plugins/alignment",
     },
     "diffbio-singlecell": {

@@ -1,21 +1,29 @@
 """Alignment of sequences: one recurrence, in any semiring, and the operators made of it."""
 
 from diffbio.operators.alignment.best_path import Path, best_path
+from diffbio.operators.alignment.consistency import consistent, pairwise_posteriors
 from diffbio.operators.alignment.ends import GLOBAL, LOCAL, SEMI_GLOBAL, Ends
+from diffbio.operators.alignment.guide_tree import average_linkage
 from diffbio.operators.alignment.hard_alignment import HardAlignment, written_out
+from diffbio.operators.alignment.multiple import ProgressiveMSAConfig, SoftMSA, SoftProgressiveMSA, multiple_alignment
+from diffbio.operators.alignment.pair_hmm import PairHMM, PairHMMConfig
 from diffbio.operators.alignment.pairwise import (
     NeedlemanWunschConfig,
     SmithWatermanConfig,
     SmoothNeedlemanWunsch,
     SmoothSmithWaterman,
-    SoftAlignment,
-    soft_alignment,
 )
 from diffbio.operators.alignment.partition import expectations, log_partition, total
+from diffbio.operators.alignment.plan7 import Plan7, background, null_length, path_weights, plan7_with_gaps
 from diffbio.operators.alignment.posterior import Expectations
+from diffbio.operators.alignment.profile_hmm import ProfileAlignment, ProfileHMM, ProfileHMMConfig, profile_alignment
+from diffbio.operators.alignment.profile_partition import best_profile_path, path_sum
+from diffbio.operators.alignment.progressive import progressive_alignment
 from diffbio.operators.alignment.recurrence import Pair
 from diffbio.operators.alignment.semirings import COUNT, LOG, MAX, Semiring
-from diffbio.operators.alignment.substitution import substitution_matrix, substitution_scores
+from diffbio.operators.alignment.soft_alignment import SoftAlignment, soft_alignment
+from diffbio.operators.alignment.substitution import substitution_matrix, substitution_scores, write_substitution_matrix
+from diffbio.operators.alignment.time_warping import SoftTimeWarping, TimeWarpingConfig, soft_dtw, soft_dtw_divergence
 
 __all__ = [
     "COUNT",
@@ -29,18 +37,44 @@ __all__ = [
     "HardAlignment",
     "NeedlemanWunschConfig",
     "Pair",
+    "PairHMM",
+    "PairHMMConfig",
     "Path",
+    "Plan7",
+    "ProfileAlignment",
+    "ProfileHMM",
+    "ProfileHMMConfig",
+    "ProgressiveMSAConfig",
     "Semiring",
     "SmithWatermanConfig",
     "SmoothNeedlemanWunsch",
     "SmoothSmithWaterman",
     "SoftAlignment",
+    "SoftMSA",
+    "SoftProgressiveMSA",
+    "SoftTimeWarping",
+    "TimeWarpingConfig",
+    "average_linkage",
+    "background",
     "best_path",
+    "best_profile_path",
+    "consistent",
     "expectations",
     "log_partition",
+    "multiple_alignment",
+    "null_length",
+    "pairwise_posteriors",
+    "path_sum",
+    "path_weights",
+    "plan7_with_gaps",
+    "profile_alignment",
+    "progressive_alignment",
     "soft_alignment",
+    "soft_dtw",
+    "soft_dtw_divergence",
     "substitution_matrix",
     "substitution_scores",
     "total",
+    "write_substitution_matrix",
     "written_out",
 ]

@@ -23,27 +23,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal
 
 import jax
 import jax.numpy as jnp
-from annotated_types import Ge, Gt
+from annotated_types import Ge
 from flax import nnx
-from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
-from diffbio.core import Operator, OperatorConfig, Softness
 from diffbio.core.errors import ConfigError
 from diffbio.operators.alignment.ends import LOCAL, Ends
-from diffbio.operators.alignment.partition import expectations, log_partition
-from diffbio.operators.alignment.recurrence import Pair
-from diffbio.operators.alignment.substitution import substitution_matrix, substitution_scores, symmetric
+from diffbio.operators.alignment.scoring import ScoredAlignment, ScoringConfig
+from diffbio.operators.alignment.soft_alignment import SoftAlignment
 
 FreeEnd = Literal["query_begin", "query_end", "target_begin", "target_end"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class SmithWatermanConfig(OperatorConfig):
+class SmithWatermanConfig(ScoringConfig):
     """Scores of local alignments.
 
     Args:
@@ -52,17 +49,11 @@ class SmithWatermanConfig(OperatorConfig):
         gap_open: Cost of the first position of a gap, above 0.
         gap_extend: Cost of each further one, above 0.
         temperature: The softness tau, in the unit of the scores.
-        band: Largest difference of the positions of an aligned pair; `None` for any.
         learnable: Whether training changes the matrix and the gap costs.
+        band: Largest difference of the positions of an aligned pair; `None` for any.
     """
 
-    alphabet: str = "ARNDCQEGHILKMFPSTWYV"
-    matrix: str = "BLOSUM62"
-    gap_open: Annotated[float, Gt(0)] = 11.0
-    gap_extend: Annotated[float, Gt(0)] = 1.0
-    temperature: Annotated[float, Gt(0)] = 1.0
     band: Annotated[int, Ge(1)] | None = None
-    learnable: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,8 +66,8 @@ class NeedlemanWunschConfig(SmithWatermanConfig):
         gap_open: Cost of the first position of a gap, above 0.
         gap_extend: Cost of each further one, above 0.
         temperature: The softness tau, in the unit of the scores.
-        band: Largest difference of the positions of an aligned pair; `None` for any.
         learnable: Whether training changes the matrix and the gap costs.
+        band: Largest difference of the positions of an aligned pair; `None` for any.
         free_ends: Ends of which positions may stay outside at no cost; all four for overlaps, the two of the target to
             fit the query into it.
 
@@ -93,81 +84,12 @@ class NeedlemanWunschConfig(SmithWatermanConfig):
             raise ConfigError(f"NeedlemanWunschConfig.free_ends is {self.free_ends!r}; name each end once")
 
 
-class SoftAlignment(NamedTuple):
-    """What all alignments of two sequences have, weighted.
+class _PairwiseAlignment[C: SmithWatermanConfig](ScoredAlignment[C]):
+    """Inputs that all pairwise alignments share."""
 
-    Attributes:
-        alignment_score: In the unit of the substitution scores (*pairs,).
-        alignment_posterior: Probability that two positions are aligned (*pairs, query, target); rows and columns sum to
-            at most 1.
-        gap_opens: Expected number of gaps (*pairs,).
-        gap_extends: Expected number of further positions in gaps (*pairs,).
-    """
-
-    alignment_score: Float[Array, "*pairs"]
-    alignment_posterior: Float[Array, "*pairs query target"]
-    gap_opens: Float[Array, "*pairs"]
-    gap_extends: Float[Array, "*pairs"]
-
-
-@partial(jax.jit, static_argnames=("ends", "band"))
-def soft_alignment(
-    scores: Float[Array, "query target"],
-    lengths: Int[Array, "2"],
-    *,
-    gap_open: ArrayLike,
-    gap_extend: ArrayLike,
-    softness: ArrayLike,
-    ends: Ends = LOCAL,
-    band: int | None = None,
-) -> SoftAlignment:
-    """Return score and posterior of the alignment of two sequences.
-
-    Args:
-        scores: Of aligning a position of the query with one of the target.
-        lengths: How many positions of query and target count, each at least 1.
-        gap_open: Cost of the first position of a gap.
-        gap_extend: Cost of each further one.
-        softness: tau > 0, in the unit of the scores.
-        ends: Which ends are free.
-        band: Largest difference of the positions of an aligned pair.
-
-    Returns:
-        Score (), posterior (query, target), 0 beyond the lengths, and expected gaps. Time grows as query x target, or
-        with a band as (query + target) x band; the memory of the score is linear in the lengths, that of the posterior
-        and of gradients 8 bytes per cell beside it.
-
-    References:
-        In the limit parasail's scores.
-
-    Example:
-        >>> scores = 2 * jnp.eye(4)[jnp.array([0, 1, 3])] - 1  # the query ACT against the target ACGT
-        >>> found = soft_alignment(scores, jnp.array([3, 4]), gap_open=2.0, gap_extend=1.0, softness=0.1, ends=Ends())
-        >>> round(float(found.alignment_score), 2), found.alignment_posterior[2].round(2).tolist()
-        (1.0, [0.0, 0.0, 0.0, 1.0])
-    """
-    softness = jnp.asarray(softness, scores.dtype)
-    pair = Pair(scores / softness, jnp.asarray(gap_open) / softness, jnp.asarray(gap_extend) / softness, lengths)
-    expected = expectations(pair, ends, band)
-    score = softness * log_partition(pair, ends, band)
-    return SoftAlignment(score, expected.matches, expected.opens, expected.extends)
-
-
-class _PairwiseAlignment[C: SmithWatermanConfig](Operator[C]):
-    """Parameters and inputs that all pairwise alignments share."""
-
-    def __init__(self, config: C, *, rngs: nnx.Rngs | None = None) -> None:
+    def __init__(self, config: C, *, ends: Ends, rngs: nnx.Rngs | None = None) -> None:
         super().__init__(config, rngs=rngs)
-        kind = nnx.Param if config.learnable else nnx.Variable
-        self.substitution = kind(jnp.asarray(substitution_matrix(config.matrix, config.alphabet)))
-        self.log_gap_open = kind(jnp.log(jnp.float32(config.gap_open)))
-        self.log_gap_extend = kind(jnp.log(jnp.float32(config.gap_extend)))
-        self.softness = Softness(config.temperature)
-
-    @property
-    def ends(self) -> Ends:
-        """Which ends are free."""
-        raise NotImplementedError
+        self.ends = ends
 
     def compute(
         self,
@@ -184,21 +106,10 @@ class _PairwiseAlignment[C: SmithWatermanConfig](Operator[C]):
             ],
             axis=-1,
         )
-        align: Callable[..., SoftAlignment] = self._align
+        align: Callable[..., SoftAlignment] = partial(self.align, ends=self.ends, band=self.config.band)
         for _ in query.shape[:-2]:
             align = jax.vmap(align)
         return align(query, target, lengths)
-
-    def _align(self, query: Array, target: Array, lengths: Array) -> SoftAlignment:
-        return soft_alignment(
-            substitution_scores(query, target, symmetric(self.substitution[...])),
-            lengths,
-            gap_open=jnp.exp(self.log_gap_open[...]),
-            gap_extend=jnp.exp(self.log_gap_extend[...]),
-            softness=self.softness(),
-            ends=self.ends,
-            band=self.config.band,
-        )
 
 
 class SmoothSmithWaterman(_PairwiseAlignment[SmithWatermanConfig]):
@@ -220,10 +131,8 @@ class SmoothSmithWaterman(_PairwiseAlignment[SmithWatermanConfig]):
         15.0
     """
 
-    @property
-    def ends(self) -> Ends:
-        """Which ends are free: all."""
-        return LOCAL
+    def __init__(self, config: SmithWatermanConfig, *, rngs: nnx.Rngs | None = None) -> None:
+        super().__init__(config, ends=LOCAL, rngs=rngs)
 
 
 class SmoothNeedlemanWunsch(_PairwiseAlignment[NeedlemanWunschConfig]):
@@ -245,13 +154,12 @@ class SmoothNeedlemanWunsch(_PairwiseAlignment[NeedlemanWunschConfig]):
         11.0
     """
 
-    @property
-    def ends(self) -> Ends:
-        """Which ends are free, in the words of the recurrence."""
-        free = self.config.free_ends
-        return Ends(
+    def __init__(self, config: NeedlemanWunschConfig, *, rngs: nnx.Rngs | None = None) -> None:
+        free = config.free_ends
+        ends = Ends(
             x_begin="query_begin" in free,
             x_end="query_end" in free,
             y_begin="target_begin" in free,
             y_end="target_end" in free,
         )
+        super().__init__(config, ends=ends, rngs=rngs)

@@ -115,7 +115,7 @@ def _backward(ends: Ends, band: int | None, saved: tuple[Pair, Front, Array], co
 
 def _cotangent(pair: Pair, expected: Expectations, factor: Array | float) -> Pair:
     """Return the derivative of log Z by what it depends on."""
-    no_derivative = np.zeros(pair.lengths.shape, jax.dtypes.float0)
+    no_derivative = np.zeros(np.shape(pair.lengths), jax.dtypes.float0)
     weights = factor * expected.matches, -factor * expected.opens, -factor * expected.extends
     return Pair(*weights, cast("Array", no_derivative))
 

@@ -7,6 +7,7 @@ References:
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import cast
 
@@ -104,3 +105,36 @@ def _require_letters(sequence: Array, matrix: Array, name: str) -> None:
 def symmetric(matrix: Float[Array, "letters letters"]) -> Float[Array, "letters letters"]:
     """Return the mean of a matrix and its transpose: which sequence comes first means nothing."""
     return (matrix + jnp.swapaxes(matrix, 0, 1)) / 2
+
+
+def write_substitution_matrix(
+    path: str | Path, scores: Int[np.ndarray, "letters letters"], letters: str, comments: Iterable[str] = ()
+) -> None:
+    """Write a matrix in the format that BLAST, EMBOSS and parasail read.
+
+    Args:
+        path: The file.
+        scores: Whole numbers, as parasail wants them.
+        letters: The alphabet, in the order of the scores; for a protein's, the codes B, Z, X and * are added.
+        comments: Lines to stand above.
+
+    Example:
+        >>> write_substitution_matrix("dna.mat", np.eye(4, dtype=int), "ACGT", ["matches alone"])  # doctest: +SKIP
+    """
+    ambiguous = {"B": "ND", "Z": "QE", "X": letters} if set("NDQE") <= set(letters) else {}
+    mixed = np.eye(len(letters))
+    for stands_for in ambiguous.values():
+        mixed = np.vstack([mixed, np.isin(list(letters), list(stands_for)) / len(stands_for)])
+    known = np.rint(mixed @ scores @ mixed.T).astype(int)
+    table = substitution_matrices.Array(
+        letters + "".join(ambiguous) + "*", dims=2, data=_with_stop(known, scores.min())
+    )
+    table.header = list(comments)
+    Path(path).write_text(table.format(fmt="%4d"))
+
+
+def _with_stop(scores: np.ndarray, least: int) -> np.ndarray:
+    """Return scores with those of `*`: the worst with any letter, 1 with itself, as NCBI's matrices have it."""
+    whole = np.full((len(scores) + 1,) * 2, float(least))
+    whole[:-1, :-1], whole[-1, -1] = scores, 1
+    return whole

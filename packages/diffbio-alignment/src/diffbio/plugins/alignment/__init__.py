@@ -1,32 +1,29 @@
 """What diffbio-alignment brings to the registry: declarations only, so that listing them imports no JAX."""
 
-from diffbio.core.hookspecs import OperatorDeclaration, Plugin, hookimpl
+from diffbio.core.hookspecs import Declaration, Plugin, hookimpl
+from diffbio.plugins.alignment import pairwise, profiles, reads, warping
+from diffbio.plugins.alignment.losses import LOSSES
 
-_READS = ("query", "target", "query_length", "target_length")
-_WRITES = ("alignment_score", "alignment_posterior", "gap_opens", "gap_extends")
+_FAMILIES = (pairwise, profiles, warping, reads)
 
 
 @hookimpl
 def diffbio_plugin() -> Plugin:
-    """Return the alignment operators."""
+    """Return the operators of alignment and of preprocessing, losses and commands."""
     return Plugin(
         api=1,
-        operators=(
-            OperatorDeclaration(
-                name="SmoothSmithWaterman",
-                target="diffbio.operators.alignment.pairwise:SmoothSmithWaterman",
-                summary="Local alignment with affine gaps: smooth score, and the probability of each aligned pair.",
-                reads=_READS,
-                writes=_WRITES,
-                example="diffbio.operators.alignment.examples.pairwise:smooth_smith_waterman",
+        operators=tuple(operator for family in _FAMILIES for operator in family.OPERATORS),
+        losses=LOSSES,
+        commands=(
+            Declaration(
+                name="align",
+                target="diffbio.pipelines.alignment.commands:align",
+                summary="Align the sequences of a FASTA file.",
             ),
-            OperatorDeclaration(
-                name="SmoothNeedlemanWunsch",
-                target="diffbio.operators.alignment.pairwise:SmoothNeedlemanWunsch",
-                summary="Alignment from end to end, or with free ends: smooth score, and probability of aligned pairs.",
-                reads=_READS,
-                writes=_WRITES,
-                example="diffbio.operators.alignment.examples.pairwise:smooth_needleman_wunsch",
+            Declaration(
+                name="learn-scores",
+                target="diffbio.pipelines.alignment.commands:learn_scores_command",
+                summary="Learn a substitution matrix and gap costs from reference alignments.",
             ),
         ),
     )

@@ -10,7 +10,7 @@ import optax
 from jaxtyping import Array, Float
 
 from diffbio.core.errors import ContractError
-from diffbio.losses.singlecell.reading import read
+from diffbio.core.reading import read
 
 
 def cell_type_cross_entropy(data: Mapping[str, Array], *, balanced: bool = False) -> Float[Array, ""]:

@@ -28,7 +28,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from diffbio.core import soft_ops
 from diffbio.core.errors import ContractError
-from diffbio.losses.singlecell.reading import read
+from diffbio.core.reading import read
 
 _WIDTHS = (0.25, 0.5, 1.0, 2.0, 4.0)  # of the kernels, in units of the median squared distance
 _CELLS_FOR_THE_MEDIAN = 256

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
-from diffbio.losses.singlecell.reading import read
+from diffbio.core.reading import read
 
 
 def doublet_cross_entropy(data: Mapping[str, Array]) -> Float[Array, ""]:

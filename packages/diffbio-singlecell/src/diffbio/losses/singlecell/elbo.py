@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import jax.numpy as jnp
 from jaxtyping import Array, Float, ScalarLike
 
+from diffbio.core.reading import read
 from diffbio.losses.singlecell.annotation import cell_type_cross_entropy
-from diffbio.losses.singlecell.reading import read
 
 
 def negative_elbo(data: Mapping[str, Array], *, kl_weight: ScalarLike | None = None) -> Float[Array, ""]:

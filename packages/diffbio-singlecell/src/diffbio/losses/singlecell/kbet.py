@@ -28,8 +28,8 @@ from jaxtyping import Array, Bool, Float
 from scipy import stats
 
 from diffbio.core import soft_ops
+from diffbio.core.reading import read
 from diffbio.losses.singlecell.groups import mean_of_members, members, require_groups
-from diffbio.losses.singlecell.reading import read
 from diffbio.operators.singlecell.neighbor_graph import is_neighbor, neighbor_matmul
 from diffbio.operators.singlecell.neighbors import nearest_neighbors
 

@@ -14,7 +14,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from diffbio.core.errors import ContractError
-from diffbio.losses.singlecell.reading import read
+from diffbio.core.reading import read
 from diffbio.operators.normalization.umap_curve import umap_attraction, umap_curve, umap_repulsion
 from diffbio.operators.singlecell.neighbor_graph import mutual_weights, symmetric_sums
 

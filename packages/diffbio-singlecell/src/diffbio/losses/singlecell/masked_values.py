@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from diffbio.core.errors import ConfigError
-from diffbio.losses.singlecell.reading import read
+from diffbio.core.reading import read
 from diffbio.operators.normalization.count_distributions import negative_binomial_log_pmf, poisson_log_pmf
 
 

@@ -25,8 +25,8 @@ from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float
 
+from diffbio.core.reading import read
 from diffbio.losses.singlecell.groups import mean_of_members, members, require_groups
-from diffbio.losses.singlecell.reading import read
 from diffbio.operators.singlecell.neighbor_graph import is_neighbor, neighbor_matmul
 from diffbio.operators.singlecell.neighbors import nearest_neighbors
 

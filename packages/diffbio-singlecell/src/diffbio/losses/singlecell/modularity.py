@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from diffbio.losses.singlecell.reading import read
+from diffbio.core.reading import read
 from diffbio.operators.singlecell.modularity import adaptive_shares, modularity
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from diffbio.losses.singlecell.reading import read
+from diffbio.core.reading import read
 
 _NO_SPREAD = 1e-12
 

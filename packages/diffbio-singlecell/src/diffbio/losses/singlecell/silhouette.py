@@ -27,8 +27,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from diffbio.core.reading import read
 from diffbio.losses.singlecell.groups import require_groups
-from diffbio.losses.singlecell.reading import read
 
 _NO_MASS = 1e-12  # of one cell: below, a quotient of two such sums has no meaning in float32
 _MORE_THAN_ONE = 1.0 + 1e-5  # cells, as a sum of memberships in float32

@@ -1,0 +1,55 @@
+"""Alignment of a list of sequences: from letters to rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from diffbio.core.errors import DataError
+from diffbio.io.sequence.alignments import aligned_rows
+from diffbio.io.sequence.alphabets import PROTEIN, encode
+from diffbio.operators.alignment.multiple import ProgressiveMSAConfig, SoftProgressiveMSA
+
+_LENGTH_STEP = 32
+"""Positions are padded to a multiple of it, so that similar inputs share a compiled program."""
+
+
+def align_sequences(sequences: Sequence[str], *, alphabet: str = PROTEIN, **scoring: Any) -> tuple[list[str], float]:
+    """Return sequences as the rows of an alignment, and how many pairs of residues are right in expectation.
+
+    Args:
+        sequences: Letters, two sequences at least.
+        alphabet: Their letters.
+        **scoring: Fields of `ProgressiveMSAConfig`: matrix, gap_open, gap_extend, temperature, consistency_rounds.
+
+    Returns:
+        Rows of one length, with `-` in gaps, and the share of right pairs of residues, from 0 to 1. Memory: 4 bytes per
+        pair of residues of all sequences, several times.
+
+    Raises:
+        DataError: There are fewer than two sequences, one is empty, or has a letter that is not of the alphabet.
+
+    Example:
+        >>> align_sequences(["HEAGAWGHEE", "HEAWGHEE", "HEAGWGHE"])[0]
+        ['HEAGAWGHEE', 'HEA--WGHEE', 'HEAG-WGHE-']
+    """
+    if len(sequences) < 2:
+        raise DataError(f"an alignment has two sequences at least, and there are {len(sequences)}")
+    size = -(-max(map(len, sequences)) // _LENGTH_STEP) * _LENGTH_STEP
+    encoded = encode(sequences, alphabet, size=size)
+    data = {"sequences": encoded.letters, "sequence_length": encoded.lengths}
+    n_columns, most = 3 * size // 2, int(encoded.lengths.sum())
+    while True:
+        config = ProgressiveMSAConfig(n_columns=n_columns, alphabet=alphabet, **scoring)
+        found = _applied(SoftProgressiveMSA(config), data)
+        accuracy = float(found["pair_accuracy"])
+        if np.isfinite(accuracy) or n_columns >= most:
+            return aligned_rows(sequences, np.asarray(found["alignment_columns"])), accuracy
+        n_columns = min(2 * n_columns, most)  # it was too small
+
+
+def _applied(aligner: SoftProgressiveMSA, data: dict[str, np.ndarray]) -> dict[str, jax.Array]:
+    return jax.jit(lambda arrays: aligner.apply(arrays, {}, None)[0])(data)
