@@ -18,7 +18,7 @@ def as_data(reads: Planted) -> dict[str, jax.Array]:
     return {"reads": jnp.asarray(reads.reads), "qualities": jnp.asarray(reads.qualities), "true_reads": true}
 
 
-def test_what_is_learned_on_some_reads_corrects_others() -> None:
+def test_what_is_learned_on_some_reads_corrects_others(certificate) -> None:
     learned, other = (planted(bacillus(at, 400), rate=0.01, length=50) for at in (20_000, 60_000))
     config = LearnedErrorCorrectionConfig(k=11, n_kmers=2_000)
     corrector = LearnedErrorCorrection(config, rngs=nnx.Rngs(0))
@@ -44,6 +44,14 @@ def test_what_is_learned_on_some_reads_corrects_others() -> None:
     made = int((wrong & ~other.wrong).sum())
     print(
         f"loss {losses[0]:.3f} -> {losses[-1]:.5f}; {other.wrong.sum()} errors -> {wrong.sum()}, of which {made} made"
+    )
+    certificate(
+        operator="LearnedErrorCorrection",
+        reference="planted errors",
+        data="reads of 400 bases of Bacillus, 1 % substitutions; trained on another 400",
+        quantity="errors left, as a share of those planted",
+        value=wrong.sum() / other.wrong.sum(),
+        bar="<= 0.2",
     )
     assert losses[-1] < 0.05 * losses[0]
     assert wrong.sum() <= other.wrong.sum() / 5

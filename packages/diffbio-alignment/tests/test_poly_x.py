@@ -51,9 +51,9 @@ def test_tails_are_those_of_the_rule(letters: str, certificate) -> None:
     assert 0.3 < np.mean(np.array(expected) < lengths) < 0.95
     different = int((found != expected).sum())
     certificate(
-        operator=f"PolyXTrimming({letters})",
+        operator="PolyXTrimming",
         reference="fastp's rule (NumPy)",
-        data="600 reads with tails, errors and N",
+        data=f"600 reads with tails, errors and N; tails of {letters}",
         quantity="reads that differ",
         value=different,
         bar="= 0",

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from annotated_types import Ge, Gt, Le
 from flax import nnx
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from diffbio.core import Operator, OperatorConfig, Softness, soft_ops
 from diffbio.core.errors import ConfigError
@@ -185,7 +185,7 @@ class QualityFilter(Operator[QualityFilterConfig]):
         reads: Float[Array, "*reads positions letters"] | None = None,
         read_lengths: Int[Array, "*reads"] | None = None,
         base_weights: Float[Array, "*reads positions"] | None = None,
-        read_mask: Float[Array, "*reads"] | None = None,
+        read_mask: Bool[Array, "*reads"] | None = None,
         read_weights: Float[Array, "*reads"] | None = None,
     ) -> FilteredReads:
         """Return the weights of the reads, and how far they pass each criterion."""
@@ -207,7 +207,7 @@ class QualityFilter(Operator[QualityFilterConfig]):
             * self._above(-length + HALF_A_UNIT, self.max_length, self.config.max_length, sign=-1),
         )
         before = jnp.ones_like(length) if read_weights is None else read_weights
-        before = before if read_mask is None else before * read_mask
+        before = before if read_mask is None else jnp.where(read_mask, before, 0)
         return FilteredReads(before * jnp.stack(passes).prod(0), *passes)
 
     def _above(self, numbers: Array, limit: nnx.Variable | None, scale: float | None, sign: int = 1) -> Array:

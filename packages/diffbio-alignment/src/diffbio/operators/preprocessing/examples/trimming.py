@@ -103,7 +103,7 @@ def quality_filter() -> Example:
         return {key: value.astype(np.float32) for key, value in {**passes, "read_weights": kept}.items()}
 
     letters = np.random.default_rng(2).dirichlet(np.full(4, 0.1), (4, 10)).astype(np.float32)
-    data = {**_data(), "reads": letters, "read_mask": np.array([1, 1, 1, 0], np.float32)}
+    data = {**_data(), "reads": letters, "read_mask": np.array([True, True, True, False])}
     return Example(
         QualityFilter(config),
         data,
