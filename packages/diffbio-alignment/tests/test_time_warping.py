@@ -159,7 +159,7 @@ def test_the_limit_is_dtw_of_real_profiles(certificate) -> None:
     assert error <= 1e-4
 
 
-def test_the_divergence_of_equal_series_is_zero_and_least() -> None:
+def test_the_divergence_of_equal_series_is_zero_and_stationary() -> None:
     x, y = jnp.asarray(walks(6, 2)), jnp.asarray(walks(8, 2, seed=3))
 
     def divergence(x: jax.Array, z: jax.Array) -> jax.Array:
@@ -170,9 +170,7 @@ def test_the_divergence_of_equal_series_is_zero_and_least() -> None:
     np.testing.assert_allclose(slopes, 0, atol=1e-5)
     assert float(divergence(x, y)) > 0.1
     assert float(divergence(x, y)) == pytest.approx(float(divergence(y, x)), rel=1e-5)
-    own, other = (float(soft_dtw(squared_distances(x, z), jnp.array([6, 6]), softness=0.5)[0]) for z in (x, x + 0.01))
-    assert own < 0  # what the divergence is for
-    assert other < 0
+    assert float(soft_dtw(squared_distances(x, x), jnp.array([6, 6]), softness=0.5)[0]) < 0  # what it is for
 
 
 def test_padding_changes_nothing_whatever_stands_there() -> None:

@@ -6,7 +6,8 @@ from diffbio.operators.alignment.ends import GLOBAL, LOCAL, SEMI_GLOBAL, Ends
 from diffbio.operators.alignment.guide_tree import average_linkage
 from diffbio.operators.alignment.hard_alignment import HardAlignment, written_out
 from diffbio.operators.alignment.multiple import ProgressiveMSAConfig, SoftMSA, SoftProgressiveMSA, multiple_alignment
-from diffbio.operators.alignment.pair_hmm import PairHMM, PairHMMConfig
+from diffbio.operators.alignment.pair_hmm import PairAlignment, PairHMM, PairHMMConfig, pair_alignment
+from diffbio.operators.alignment.pair_model import PairModel, pair_weights
 from diffbio.operators.alignment.pairwise import (
     NeedlemanWunschConfig,
     SmithWatermanConfig,
@@ -21,9 +22,18 @@ from diffbio.operators.alignment.profile_partition import best_profile_path, pat
 from diffbio.operators.alignment.progressive import progressive_alignment
 from diffbio.operators.alignment.recurrence import Pair
 from diffbio.operators.alignment.semirings import COUNT, LOG, MAX, Semiring
-from diffbio.operators.alignment.soft_alignment import SoftAlignment, soft_alignment
+from diffbio.operators.alignment.soft_alignment import SoftAlignment, soft_alignment, soft_score
 from diffbio.operators.alignment.substitution import substitution_matrix, substitution_scores, write_substitution_matrix
-from diffbio.operators.alignment.time_warping import SoftTimeWarping, TimeWarpingConfig, soft_dtw, soft_dtw_divergence
+from diffbio.operators.alignment.target_frequencies import TargetFrequencies, target_frequencies
+from diffbio.operators.alignment.time_warping import (
+    SoftTimeWarping,
+    TimeWarping,
+    TimeWarpingConfig,
+    soft_dtw,
+    soft_dtw_divergence,
+    squared_distances,
+)
+from diffbio.operators.alignment.warping_paths import warping_paths, warping_total
 
 __all__ = [
     "COUNT",
@@ -37,8 +47,10 @@ __all__ = [
     "HardAlignment",
     "NeedlemanWunschConfig",
     "Pair",
+    "PairAlignment",
     "PairHMM",
     "PairHMMConfig",
+    "PairModel",
     "Path",
     "Plan7",
     "ProfileAlignment",
@@ -53,6 +65,8 @@ __all__ = [
     "SoftMSA",
     "SoftProgressiveMSA",
     "SoftTimeWarping",
+    "TargetFrequencies",
+    "TimeWarping",
     "TimeWarpingConfig",
     "average_linkage",
     "background",
@@ -63,6 +77,8 @@ __all__ = [
     "log_partition",
     "multiple_alignment",
     "null_length",
+    "pair_alignment",
+    "pair_weights",
     "pairwise_posteriors",
     "path_sum",
     "path_weights",
@@ -72,9 +88,14 @@ __all__ = [
     "soft_alignment",
     "soft_dtw",
     "soft_dtw_divergence",
+    "soft_score",
+    "squared_distances",
     "substitution_matrix",
     "substitution_scores",
+    "target_frequencies",
     "total",
+    "warping_paths",
+    "warping_total",
     "write_substitution_matrix",
     "written_out",
 ]

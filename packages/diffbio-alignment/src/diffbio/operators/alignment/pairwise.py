@@ -29,12 +29,20 @@ import jax
 import jax.numpy as jnp
 from annotated_types import Ge
 from flax import nnx
+from jax import lax
 from jaxtyping import Array, Float, Int
 
 from diffbio.core.errors import ConfigError
+from diffbio.io.sequence.alphabets import encode
+from diffbio.operators.alignment.best_path import best_path
 from diffbio.operators.alignment.ends import LOCAL, Ends
+from diffbio.operators.alignment.hard_alignment import HardAlignment, written_out
+from diffbio.operators.alignment.recurrence import Pair
 from diffbio.operators.alignment.scoring import ScoredAlignment, ScoringConfig
-from diffbio.operators.alignment.soft_alignment import SoftAlignment
+from diffbio.operators.alignment.soft_alignment import SoftAlignment, soft_score
+
+_PAIRS_AT_ONCE = 16
+"""Pairs that are aligned side by side: enough to fill the lanes of a processor."""
 
 FreeEnd = Literal["query_begin", "query_end", "target_begin", "target_end"]
 
@@ -110,6 +118,63 @@ class _PairwiseAlignment[C: SmithWatermanConfig](ScoredAlignment[C]):
         for _ in query.shape[:-2]:
             align = jax.vmap(align)
         return align(query, target, lengths)
+
+    def score_matrix(
+        self,
+        queries: Float[Array, "queries query letters"],
+        query_lengths: Int[Array, " queries"],
+        targets: Float[Array, "targets target letters"],
+        target_lengths: Int[Array, " targets"],
+    ) -> Float[Array, "queries targets"]:
+        """Return the score of each query with each target; one query, for one against many.
+
+        Args:
+            queries: Distributions over the letters.
+            query_lengths: How many positions of each count.
+            targets: Distributions over the letters.
+            target_lengths: How many positions of each count.
+
+        Returns:
+            Scores, with derivatives. Time grows as the product of all positions; memory of the scores as a few queries
+            and targets at a time.
+
+        Example:
+            >>> aligner = SmoothSmithWaterman(SmithWatermanConfig(alphabet="ACGT", matrix="NUC.4.4", temperature=0.01))
+            >>> words, lengths = jnp.eye(4)[jnp.array([[0, 1], [1, 2], [0, 3]])], jnp.array([2, 2, 2])
+            >>> aligner.score_matrix(words[:1], lengths[:1], words, lengths).round(1).tolist()
+            [[10.0, 5.0, 5.0]]
+        """
+
+        def score(pair: tuple[Array, Array]) -> Array:
+            row, column = pair
+            scores = self.position_scores(queries[row], targets[column])
+            both = jnp.stack([query_lengths[row], target_lengths[column]])
+            softness, band = self.softness(), self.config.band
+            return soft_score(scores, both, **self.gap_costs, softness=softness, ends=self.ends, band=band)
+
+        rows, columns = jnp.indices((len(queries), len(targets)))
+        found = lax.map(score, (rows.ravel(), columns.ravel()), batch_size=_PAIRS_AT_ONCE)
+        return found.reshape(rows.shape)
+
+    def hard_alignment(self, query: str, target: str) -> HardAlignment:
+        """Return the best alignment of two strings, with its CIGAR and the aligned letters.
+
+        Args:
+            query: Letters of the alphabet, or codes for several of them.
+            target: Likewise.
+
+        Raises:
+            DataError: A sequence is empty, or has another letter.
+
+        Example:
+            >>> aligner = SmoothSmithWaterman(SmithWatermanConfig(gap_open=8.0, gap_extend=8.0))
+            >>> aligner.hard_alignment("HEAGAWGHEE", "PAWHEAE").cigar
+            '2=1I2='
+        """
+        both = encode([query, target], self.config.alphabet)
+        scores = self.position_scores(*jnp.asarray(both.letters))
+        path = best_path(Pair(scores, **self.gap_costs, lengths=jnp.asarray(both.lengths)), self.ends, self.config.band)
+        return written_out(path, query.upper(), target.upper())
 
 
 class SmoothSmithWaterman(_PairwiseAlignment[SmithWatermanConfig]):

@@ -14,12 +14,12 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array, Float, Scalar
 
 from diffbio.operators.alignment.diagonals import Diagonals
 from diffbio.operators.alignment.ends import Ends, ended
 from diffbio.operators.alignment.recurrence import Front, Pair, States, advancing, scores_of
+from diffbio.operators.alignment.segments import scan_back
 from diffbio.operators.alignment.semirings import Semiring
 
 
@@ -58,15 +58,10 @@ def backward(
         front = advance(front, diagonal)
         return front, front.states
 
-    def segment(carry: Wake, begun: tuple[Array, Front]) -> tuple[Wake, Array]:
-        diagonals, front = begun
-        _, planes = lax.scan(again, front, diagonals)
-        return lax.scan(retreat, carry, (diagonals, planes), reverse=True)
-
     no_states = States(nothing, nothing, nothing)
     start = Wake(no_states, no_states, nothing, nothing, nothing, nothing)
-    wake, matches = lax.scan(segment, start, (layout.segments(), fronts), reverse=True)
-    return Expectations(layout.matrix(matches.reshape(-1, layout.lanes)), wake.opens.sum(), wake.extends.sum())
+    wake, matches = scan_back(again, retreat, start, layout.segments(), fronts)
+    return Expectations(layout.matrix(matches), wake.opens.sum(), wake.extends.sum())
 
 
 class Wake(NamedTuple):

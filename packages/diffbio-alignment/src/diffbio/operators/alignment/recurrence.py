@@ -23,11 +23,11 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array, Float, Int, Scalar
 
 from diffbio.operators.alignment.diagonals import Diagonals
 from diffbio.operators.alignment.ends import Ends, allowed, ended
+from diffbio.operators.alignment.segments import scan_there
 from diffbio.operators.alignment.semirings import Semiring
 
 
@@ -85,15 +85,10 @@ def forward(pair: Pair, layout: Diagonals, ends: Ends, ring: Semiring) -> tuple[
             return (front, ring.plus(carry[1], front.states.match)), None
         return (front, carry[1]), _at_the_edges(pair.lengths, layout, diagonal, front.states)
 
-    def segment(carry: tuple[Front, Array], diagonals: Array) -> tuple[tuple[Front, Array], tuple]:
-        following, last = lax.scan(step, carry, diagonals)
-        return following, (carry[0], last)
-
     start = (Front(States(blank, blank, blank), blank), blank)
-    (_, total), (fronts, last) = lax.scan(segment, start, layout.segments())
+    (_, total), (fronts, _), last = scan_there(step, start, layout.segments())
     if last is None:  # the empty alignment is a local one, too
         return ring.plus(ring.total(total), jnp.asarray(ring.one, total.dtype)), fronts
-    last = last.reshape(-1, *last.shape[2:])
     return ring.total(jnp.where(_ended_at_the_edges(pair.lengths, layout, ends, len(last)), last, ring.zero)), fronts
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import jax.numpy as jnp
 from annotated_types import Gt
 from flax import nnx
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Scalar
 
 from diffbio.core import Operator, OperatorConfig, Softness
 from diffbio.operators.alignment.ends import Ends
@@ -75,11 +75,21 @@ class ScoredAlignment[C: ScoringConfig](Operator[C]):
             band: Largest difference of the positions of an aligned pair, or `None`.
         """
         return soft_alignment(
-            substitution_scores(query, target, symmetric(self.substitution[...])),
+            self.position_scores(query, target),
             lengths,
-            gap_open=jnp.exp(self.log_gap_open[...]),
-            gap_extend=jnp.exp(self.log_gap_extend[...]),
+            **self.gap_costs,
             softness=self.softness(),
             ends=ends,
             band=band,
         )
+
+    def position_scores(
+        self, query: Float[Array, "query letters"], target: Float[Array, "target letters"]
+    ) -> Float[Array, "query target"]:
+        """Return the score of each two positions."""
+        return substitution_scores(query, target, symmetric(self.substitution[...]))
+
+    @property
+    def gap_costs(self) -> dict[str, Float[Scalar, ""]]:
+        """The costs `gap_open` and `gap_extend`, as functions take them."""
+        return {"gap_open": jnp.exp(self.log_gap_open[...]), "gap_extend": jnp.exp(self.log_gap_extend[...])}

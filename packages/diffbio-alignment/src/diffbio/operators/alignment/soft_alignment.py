@@ -24,7 +24,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Scalar
 
 from diffbio.operators.alignment.ends import LOCAL, Ends
 from diffbio.operators.alignment.partition import expectations, log_partition
@@ -46,6 +46,32 @@ class SoftAlignment(NamedTuple):
     alignment_posterior: Float[Array, "*pairs query target"]
     gap_opens: Float[Array, "*pairs"]
     gap_extends: Float[Array, "*pairs"]
+
+
+@partial(jax.jit, static_argnames=("ends", "band"))
+def soft_score(
+    scores: Float[Array, "query target"],
+    lengths: Int[Array, "2"],
+    *,
+    gap_open: ArrayLike,
+    gap_extend: ArrayLike,
+    softness: ArrayLike,
+    ends: Ends = LOCAL,
+    band: int | None = None,
+) -> Float[Scalar, ""]:
+    """Return the score alone, in memory linear in the lengths; arguments as those of `soft_alignment`.
+
+    Example:
+        >>> scores = 2 * jnp.eye(4)[jnp.array([0, 1, 3])] - 1
+        >>> round(float(soft_score(scores, jnp.array([3, 4]), gap_open=2.0, gap_extend=1.0, softness=0.1)), 1)
+        2.0
+    """
+    softness = jnp.asarray(softness, scores.dtype)
+    return softness * log_partition(_in_nats(scores, lengths, gap_open, gap_extend, softness), ends, band)
+
+
+def _in_nats(scores: Array, lengths: Array, gap_open: ArrayLike, gap_extend: ArrayLike, softness: Array) -> Pair:
+    return Pair(scores / softness, jnp.asarray(gap_open) / softness, jnp.asarray(gap_extend) / softness, lengths)
 
 
 @partial(jax.jit, static_argnames=("ends", "band"))
@@ -85,7 +111,7 @@ def soft_alignment(
         (1.0, [0.0, 0.0, 0.0, 1.0])
     """
     softness = jnp.asarray(softness, scores.dtype)
-    pair = Pair(scores / softness, jnp.asarray(gap_open) / softness, jnp.asarray(gap_extend) / softness, lengths)
+    pair = _in_nats(scores, lengths, gap_open, gap_extend, softness)
     expected = expectations(pair, ends, band)
     score = softness * log_partition(pair, ends, band)
     return SoftAlignment(score, expected.matches, expected.opens, expected.extends)

@@ -15,8 +15,11 @@ from diffbio.core.errors import DataError
 from diffbio.io.sequence.alignments import Alignment, read_alignment, write_alignment
 from diffbio.io.sequence.alphabets import DNA, PROTEIN, RNA
 from diffbio.io.sequence.files import read_sequences
+from diffbio.io.sequence.hmmer_files import read_hmm
 from diffbio.operators.alignment.pairwise import NeedlemanWunschConfig, SmoothNeedlemanWunsch
+from diffbio.operators.alignment.profile_hmm import ProfileHMM
 from diffbio.pipelines.alignment.multiple import align_sequences
+from diffbio.pipelines.alignment.profile import align_to_profile
 from diffbio.pipelines.alignment.reference_pairs import ReferencePairs
 from diffbio.pipelines.alignment.scores import HALF_BITS, learn_scores, pairs_recovered, write_scores
 
@@ -33,9 +36,16 @@ def align(
     gap_open: Annotated[float | None, typer.Option(help="Cost of the first position of a gap.", min=0)] = None,
     gap_extend: Annotated[float | None, typer.Option(help="Cost of each further one.", min=0)] = None,
     temperature: Annotated[float | None, typer.Option(help="Softness, in the unit of the scores.", min=0)] = None,
+    profile: Annotated[Path | None, typer.Option(help="Align to this profile of HMMER (.hmm) instead.")] = None,
 ) -> None:
-    """Align the sequences of FILE with each other, and write the alignment to OUT."""
+    """Align the sequences of FILE with each other, or to a profile, and write the alignment to OUT."""
     records = list(read_sequences(file))
+    if profile is not None:
+        model = ProfileHMM.from_profile(read_hmm(profile)[0], multihit=False)
+        rows = align_to_profile(model, [record.sequence.upper() for record in records])
+        write_alignment(out, Alignment([record.name for record in records], rows))
+        Console().print(f"{len(rows)} sequences in {len(rows[0])} columns; written to {out}", highlight=False)
+        return
     given = {"gap_open": gap_open, "gap_extend": gap_extend, "temperature": temperature}
     found, accuracy = align_sequences(
         [record.sequence.upper() for record in records],
