@@ -11,4 +11,6 @@ BENCHMARKS = {
     "scale": "100,000 cells x 2,000 genes, from memory and from disk, beside scanpy and scikit-learn",
     "soft_ops": "CPU time and memory of soft_ops beside SoftJAX, value and gradient, over sizes",
     "singlecell": "CPU time of the single-cell algorithms beside scikit-learn, SciPy and scanpy, over sizes",
+    "alignment": "CPU time and memory of pairwise alignment beside parasail, and of trimming beside cutadapt",
+    "families": "multiple alignment beside MAFFT, MUSCLE, ClustalW and Kalign, profile HMMs beside HMMER",
 }

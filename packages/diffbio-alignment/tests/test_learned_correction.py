@@ -18,6 +18,7 @@ def as_data(reads: Planted) -> dict[str, jax.Array]:
     return {"reads": jnp.asarray(reads.reads), "qualities": jnp.asarray(reads.qualities), "true_reads": true}
 
 
+@pytest.mark.slow
 def test_what_is_learned_on_some_reads_corrects_others(certificate) -> None:
     learned, other = (planted(bacillus(at, 400), rate=0.01, length=50) for at in (20_000, 60_000))
     config = LearnedErrorCorrectionConfig(k=11, n_kmers=2_000)

@@ -236,6 +236,7 @@ def simulated(model: PairModel, n_pairs: int, size: int, seed: int) -> dict[str,
     return dict(zip(("query", "target", "query_length", "target_length"), (*letters, *lengths), strict=True))
 
 
+@pytest.mark.slow
 def test_maximum_likelihood_finds_the_rates_of_simulated_pairs(certificate) -> None:
     planted = PairModel(
         jnp.where(jnp.eye(4) == 1, 0.8 / 4, 0.2 / 12), jnp.float32(0.06), jnp.float32(0.6), jnp.float32(0.1)

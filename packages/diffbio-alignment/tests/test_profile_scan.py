@@ -125,7 +125,7 @@ def statistic_of(weights: PathWeights) -> jax.Array:
 def test_derivatives_are_those_of_differences_also_of_the_counts(local: bool) -> None:
     weights = weights_of(local=local, multihit=True)
     for function in (log_sum_of, statistic_of):
-        check_grads(function, (weights,), order=1, modes=["rev"], eps=1e-2, atol=1e-2, rtol=1e-2)
+        check_grads(jax.jit(function), (weights,), order=1, modes=["rev"], eps=1e-2, atol=1e-2, rtol=1e-2)
 
 
 def test_a_chain_of_sure_and_impossible_deletions_stays_exact() -> None:
@@ -135,4 +135,4 @@ def test_a_chain_of_sure_and_impossible_deletions_stays_exact() -> None:
     core = core._replace(from_delete=jnp.stack([sure, sure, never, sure, sure]))
     weights = path_weights(core, random_letters(), jnp.array(4), frequencies=UNIFORM, local=False, multihit=False)
     paths = [path.weight for path in every_path(jax.tree.map(np.asarray, weights), 4) if path.weight > NEVER / 2]
-    assert float(forward(weights, jnp.array(4), LOG)[0]) == pytest.approx(np.logaddexp.reduce(paths), abs=1e-4)
+    assert float(log_sum_of(weights)) == pytest.approx(np.logaddexp.reduce(paths), abs=1e-4)

@@ -15,8 +15,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int, Scalar
 
+from diffbio.operators.alignment.diagonals import layout_of
 from diffbio.operators.alignment.ends import Ends, allowed, ended
-from diffbio.operators.alignment.partition import layout_of
 from diffbio.operators.alignment.recurrence import Front, Pair, States, advancing
 from diffbio.operators.alignment.semirings import MAX, NEVER
 
@@ -61,7 +61,7 @@ def best_path(pair: Pair, ends: Ends, band: int | None = None) -> Path:
         >>> float(path.score), path.operations.tolist()  # from the end: pair, gap in x, pair
         (0.0, [1, 3, 1, 0, 0])
     """
-    layout = layout_of(pair, band)
+    layout = layout_of(pair.scores, band)
     weights = pair._replace(gap_open=-pair.gap_open, gap_extend=-pair.gap_extend)
     advance = advancing(weights, layout, ends, MAX)
 

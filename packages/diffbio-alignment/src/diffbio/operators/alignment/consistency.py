@@ -5,8 +5,9 @@ sequences z, x and y themselves among them,
 
     P'(i ~ j) = mean over z of sum over k of P(i ~ k) P(k ~ j)
 
-which is one product of matrices; it can be repeated. It is smooth in all posteriors; hard ones that agree stay as they
-are.
+which is one product of matrices; it can be repeated. What comes out below 0.01 is taken for noise, and for none: so
+many small numbers would outweigh few large ones. Beside that it is smooth in all posteriors; hard ones that agree stay
+as they are.
 
 References:
     Do, Mahabhashyam, Brudno and Batzoglou, ProbCons: probabilistic consistency-based multiple sequence alignment,
@@ -21,6 +22,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int
+
+LEAST_POSTERIOR = 0.01
+"""What is less is taken for none, as ProbCons does."""
 
 PAIRS_AT_ONCE = 16
 """Pairs of sequences that are aligned side by side: enough to fill the lanes of a processor."""
@@ -83,6 +87,7 @@ def consistent(
         flat = current.transpose(0, 2, 1, 3).reshape(size, size)
         asked = (flat @ flat / n_sequences).reshape(n_sequences, n_positions, n_sequences, n_positions)
         asked = asked.transpose(0, 2, 1, 3)
+        asked = jnp.where(asked < LEAST_POSTERIOR, 0.0, asked)
         return asked.at[every, every].set(current[every, every]), None
 
     return lax.scan(ask, posteriors, None, length=rounds)[0]

@@ -12,6 +12,8 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+_LANES_AT_ONCE = 16
+
 
 class Diagonals(NamedTuple):
     """Which cells the lanes of a diagonal hold; row 0 and column 0 stand before the sequences.
@@ -33,8 +35,9 @@ class Diagonals(NamedTuple):
 
     @property
     def lanes(self) -> int:
-        """The number of lanes of each."""
-        return (self.x_size if self.band is None else self.band) + 1
+        """The number of lanes of each; a multiple of 16, so that registers are full."""
+        wanted = (self.x_size if self.band is None else self.band) + 1
+        return -(-wanted // _LANES_AT_ONCE) * _LANES_AT_ONCE
 
     def segments(self) -> Int[Array, "segments diagonals"]:
         """Return the diagonals in about as many segments as each is long; the last may go beyond the matrix."""
@@ -82,10 +85,16 @@ class Diagonals(NamedTuple):
             found = values[diagonal, jnp.clip(lane, 0, self.lanes - 1)]
             return jnp.where(jnp.abs(rows - columns) <= self.band, found, 0.0)
         # row r has its first column at diagonal r: read with a stride of one more
-        by_row = values[2 : self.n_diagonals, 1:].T
+        by_row = values[2 : self.n_diagonals, 1 : self.x_size + 1].T
         width = by_row.shape[1] + 1
         flat = jnp.pad(by_row.ravel(), (0, self.x_size))
         return flat.reshape(self.x_size, width)[:, : self.y_size]
+
+
+def layout_of(matrix: Float[Array, "x y"], band: int | None) -> Diagonals:
+    """Return the layout of a matrix; a band that holds all of it is none."""
+    x_size, y_size = matrix.shape
+    return Diagonals(x_size, y_size, None if band is None or band >= max(x_size, y_size) else band)
 
 
 def shifted(values: Array, lanes: int, fill: float) -> Array:

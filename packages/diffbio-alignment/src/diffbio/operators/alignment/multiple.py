@@ -38,7 +38,8 @@ class ProgressiveMSAConfig(ScoringConfig):
     Args:
         n_columns: Room for columns of the alignment; at least as many as there are positions.
         alphabet: The letters, in the order of the sequences' last axis.
-        matrix: Name of a substitution matrix, or path of its file; see `substitution_matrix`.
+        matrix: Name of a substitution matrix, or path of its file; see `substitution_matrix`. `PFAM4` and the costs
+            that belong to it were learned from four families.
         gap_open: Cost of the first position of a gap, above 0.
         gap_extend: Cost of each further one, above 0.
         temperature: The softness tau, in the unit of the scores; 2 / ln 2, by default, takes scores in half bits as log
@@ -48,8 +49,9 @@ class ProgressiveMSAConfig(ScoringConfig):
     """
 
     n_columns: Annotated[int, Ge(1)]
-    gap_open: Annotated[float, Gt(0)] = 14.0
-    gap_extend: Annotated[float, Gt(0)] = 0.5
+    matrix: str = "PFAM4"
+    gap_open: Annotated[float, Gt(0)] = 14.4
+    gap_extend: Annotated[float, Gt(0)] = 2.1
     temperature: Annotated[float, Gt(0)] = 2.885
     consistency_rounds: Annotated[int, Ge(0)] = 2
 

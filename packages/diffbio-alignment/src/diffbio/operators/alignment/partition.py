@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Scalar
 
-from diffbio.operators.alignment.diagonals import Diagonals
+from diffbio.operators.alignment.diagonals import layout_of
 from diffbio.operators.alignment.ends import Ends
 from diffbio.operators.alignment.posterior import Expectations, backward
 from diffbio.operators.alignment.recurrence import Front, Pair, forward
@@ -62,13 +62,7 @@ def total(pair: Pair, ends: Ends, ring: Semiring, band: int | None = None) -> Fl
         ring: The semiring.
         band: Largest |i - j| of aligned positions, or `None`.
     """
-    return forward(pair, layout_of(pair, band), ends, ring)[0]
-
-
-def layout_of(pair: Pair, band: int | None) -> Diagonals:
-    """Return the layout of a pair's matrix; a band that holds all of it is none."""
-    x_size, y_size = pair.scores.shape
-    return Diagonals(x_size, y_size, None if band is None or band >= max(x_size, y_size) else band)
+    return forward(pair, layout_of(pair.scores, band), ends, ring)[0]
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(1, 2))
@@ -78,12 +72,12 @@ def _log_partition(pair: Pair, ends: Ends, band: int | None) -> Array:
 
 def _sum(pair: Pair, ends: Ends, band: int | None) -> tuple[Array, Front]:
     weights = pair._replace(gap_open=-pair.gap_open, gap_extend=-pair.gap_extend)
-    return forward(weights, layout_of(pair, band), ends, LOG)
+    return forward(weights, layout_of(pair.scores, band), ends, LOG)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(3, 4))
 def _expectations(pair: Pair, fronts: Front, log_sum: Array, ends: Ends, band: int | None) -> Expectations:
-    return backward(pair, layout_of(pair, band), ends, LOG, fronts=fronts, log_sum=log_sum)
+    return backward(pair, layout_of(pair.scores, band), ends, LOG, fronts=fronts, log_sum=log_sum)
 
 
 def _expectations_forward(
@@ -96,7 +90,7 @@ def _expectations_backward(ends: Ends, band: int | None, pair: Pair, cotangent: 
     def recomputed(scores: Array, gap_open: Array, gap_extend: Array) -> Expectations:
         again = Pair(scores, gap_open, gap_extend, pair.lengths)
         log_sum, fronts = _sum(again, ends, band)
-        return backward(again, layout_of(again, band), ends, LOG, fronts=fronts, log_sum=log_sum)
+        return backward(again, layout_of(again.scores, band), ends, LOG, fronts=fronts, log_sum=log_sum)
 
     direction = (cotangent.matches, -cotangent.opens, -cotangent.extends)
     _, change = jax.jvp(recomputed, pair[:3], direction)

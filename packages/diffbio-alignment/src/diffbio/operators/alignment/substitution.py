@@ -8,6 +8,7 @@ References:
 from __future__ import annotations
 
 from collections.abc import Iterable
+from importlib.resources import files
 from pathlib import Path
 from typing import cast
 
@@ -19,13 +20,16 @@ from jaxtyping import Array, Float, Int
 
 from diffbio.core.errors import ConfigError, ContractError, listed, nearest
 
+_OWN = {"PFAM4": "pfam4.mat"}
+"""Matrices that come with diffbio: the learned one, see `diffbio.pipelines.alignment.scores`."""
+
 
 def substitution_matrix(name: str, letters: str) -> Float[np.ndarray, "letters letters"]:
     """Return a matrix by its name, in the order of an alphabet.
 
     Args:
-        name: Such as `BLOSUM62`, `PAM250` or `NUC.4.4`; `Bio.Align.substitution_matrices.load()` lists them. Or the
-            path of a file in the format that BLAST and parasail read.
+        name: Such as `BLOSUM62`, `PAM250` or `NUC.4.4`; `Bio.Align.substitution_matrices.load()` lists them;
+            `PFAM4`, which was learned by gradient. Or the path of a file in the format that BLAST and parasail read.
         letters: The alphabet.
 
     Returns:
@@ -38,8 +42,11 @@ def substitution_matrix(name: str, letters: str) -> Float[np.ndarray, "letters l
         >>> substitution_matrix("BLOSUM62", "WCA").tolist()
         [[11.0, -2.0, -3.0], [-2.0, 9.0, 0.0], [-3.0, 0.0, 4.0]]
     """
-    known = substitution_matrices.load()
-    if name in known:
+    known = [*substitution_matrices.load(), *_OWN]
+    if name in _OWN:
+        with (files("diffbio.operators.alignment") / "data" / _OWN[name]).open() as file:
+            table = substitution_matrices.read(file)
+    elif name in known:
         table = cast("substitution_matrices.Array", substitution_matrices.load(name))
     elif Path(name).is_file():
         table = substitution_matrices.read(name)

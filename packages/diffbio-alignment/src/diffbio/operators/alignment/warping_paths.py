@@ -27,7 +27,7 @@ import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float, Int, Scalar
 
-from diffbio.operators.alignment.diagonals import Diagonals
+from diffbio.operators.alignment.diagonals import Diagonals, layout_of
 from diffbio.operators.alignment.recurrence import scores_of
 from diffbio.operators.alignment.segments import scan_back, scan_there
 from diffbio.operators.alignment.semirings import LOG, NEVER, Semiring
@@ -81,7 +81,7 @@ def warping_total(
         >>> int(warping_total(jnp.ones((4, 4)), jnp.array([4, 4]), COUNT))  # Delannoy's number of 3 and 3
         63
     """
-    return _forward(weights, lengths, _layout_of(weights, band), ring)[0]
+    return _forward(weights, lengths, layout_of(weights, band), ring)[0]
 
 
 class _Front(NamedTuple):
@@ -101,12 +101,6 @@ class _Wake(NamedTuple):
 
     passed: Array
     over: Array
-
-
-def _layout_of(weights: Array, band: int | None) -> Diagonals:
-    """Return the layout of a matrix; a band that holds all of it is none."""
-    x_size, y_size = weights.shape
-    return Diagonals(x_size, y_size, None if band is None or band >= max(x_size, y_size) else band)
 
 
 def _advancing(
@@ -175,7 +169,7 @@ def _warping_paths(weights: Array, lengths: Array, band: int | None) -> WarpingP
 
 
 def _paths(weights: Array, lengths: Array, band: int | None) -> WarpingPaths:
-    layout = _layout_of(weights, band)
+    layout = layout_of(weights, band)
     log_sum, fronts = _forward(weights, lengths, layout, LOG)
     return WarpingPaths(log_sum, _backward(weights, lengths, layout, fronts=fronts, log_sum=log_sum))
 

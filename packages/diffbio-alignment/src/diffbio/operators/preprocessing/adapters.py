@@ -149,10 +149,10 @@ def adapter_place(
     score = found.score + (-further if leftmost else further)
 
     reach = n_near if leftmost else n_positions - 1
-    rivals = jnp.pad(jnp.stack([accepted, score, found.overlap]), ((0, 0), (reach, reach)))
+    rivals = [jnp.pad(values, reach) for values in (accepted, score, found.overlap)]
 
     def compete(unbeaten: Array, at: Array) -> tuple[Array, None]:
-        there, other, overlap = lax.dynamic_slice_in_dim(rivals, at + reach, n_positions, axis=1)
+        there, other, overlap = (lax.dynamic_slice_in_dim(values, at + reach, n_positions) for values in rivals)
         beats = there * jax.nn.sigmoid((other - score) / softness)
         near = (jnp.abs(at) <= size // 2) & (at != 0)
         if leftmost:

@@ -79,7 +79,7 @@ class PreprocessingReport:
         console = Console(file=io.StringIO(), width=100, no_color=True)
         with console.capture() as capture:
             console.print(self)
-        return capture.get()
+        return capture.get().rstrip()
 
 
 def preprocessing_report(before: Mapping[str, Any], after: Mapping[str, Mapping[str, Any]]) -> PreprocessingReport:

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from flax import nnx
 
 from diffbio.core.errors import DataError
 from diffbio.io.sequence.alignments import aligned_rows
@@ -44,12 +45,13 @@ def align_sequences(sequences: Sequence[str], *, alphabet: str = PROTEIN, **scor
     n_columns, most = 3 * size // 2, int(encoded.lengths.sum())
     while True:
         config = ProgressiveMSAConfig(n_columns=n_columns, alphabet=alphabet, **scoring)
-        found = _applied(SoftProgressiveMSA(config), data)
+        found = _applied(nnx.split(SoftProgressiveMSA(config)), data)
         accuracy = float(found["pair_accuracy"])
         if np.isfinite(accuracy) or n_columns >= most:
             return aligned_rows(sequences, np.asarray(found["alignment_columns"])), accuracy
         n_columns = min(2 * n_columns, most)  # it was too small
 
 
-def _applied(aligner: SoftProgressiveMSA, data: dict[str, np.ndarray]) -> dict[str, jax.Array]:
-    return jax.jit(lambda arrays: aligner.apply(arrays, {}, None)[0])(data)
+@jax.jit
+def _applied(aligner: tuple[nnx.GraphDef, nnx.State], data: dict[str, np.ndarray]) -> dict[str, jax.Array]:
+    return nnx.merge(*aligner).apply(data, {}, None)[0]
