@@ -10,6 +10,7 @@ import math
 from typing import NamedTuple
 
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 _LANES_AT_ONCE = 16
@@ -76,19 +77,31 @@ class Diagonals(NamedTuple):
         least = back // 2 - up
         return jnp.where(shift == least, shifted(values, least, fill), shifted(values, least + 1, fill))
 
-    def matrix(self, values: Float[Array, "diagonals lanes"]) -> Float[Array, "x y"]:
-        """Return values of diagonals as a matrix, without row 0 and column 0; 0 outside of the band."""
-        if self.band is not None:
-            rows, columns = jnp.arange(1, self.x_size + 1)[:, None], jnp.arange(1, self.y_size + 1)
-            diagonal = rows + columns
-            lane = rows - self.first_row(diagonal)
-            found = values[diagonal, jnp.clip(lane, 0, self.lanes - 1)]
-            return jnp.where(jnp.abs(rows - columns) <= self.band, found, 0.0)
-        # row r has its first column at diagonal r: read with a stride of one more
-        by_row = values[2 : self.n_diagonals, 1 : self.x_size + 1].T
-        width = by_row.shape[1] + 1
-        flat = jnp.pad(by_row.ravel(), (0, self.x_size))
-        return flat.reshape(self.x_size, width)[:, : self.y_size]
+    @property
+    def stored(self) -> int:
+        """The number of diagonals for which a `sheet` has room.
+
+        A row of the matrix crosses y_size + 1 diagonals in sequence; those as far apart as that share no row, and with
+        it no lane, so that they can stand in one line.
+        """
+        return self.y_size + 1 if self.band is None else self.n_diagonals
+
+    def sheet(self, dtype: DTypeLike) -> Float[Array, "stored lanes"]:
+        """Return room for a value of each cell: half of what diagonals side by side would take."""
+        return jnp.zeros((self.stored, self.lanes), dtype)
+
+    def put(self, sheet: Float[Array, "stored lanes"], diagonal: Array, values: Array) -> Float[Array, "stored lanes"]:
+        """Return a sheet with the values of a diagonal's cells."""
+        _, _, inside = self.cells(diagonal)
+        line = diagonal % self.stored
+        return sheet.at[line].set(jnp.where(inside, values, sheet[line]))
+
+    def matrix(self, sheet: Float[Array, "stored lanes"]) -> Float[Array, "x y"]:
+        """Return the values of a sheet as a matrix, without row 0 and column 0; 0 outside of the band."""
+        rows, columns = jnp.arange(1, self.x_size + 1)[:, None], jnp.arange(1, self.y_size + 1)
+        diagonal = rows + columns
+        lane = jnp.clip(rows - self.first_row(diagonal), 0, self.lanes - 1)
+        return jnp.where(self.holds(rows, columns), sheet[diagonal % self.stored, lane], 0.0)
 
 
 def layout_of(matrix: Float[Array, "x y"], band: int | None) -> Diagonals:

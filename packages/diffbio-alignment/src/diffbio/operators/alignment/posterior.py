@@ -58,10 +58,15 @@ def backward(
         front = advance(front, diagonal)
         return front, front.states
 
+    def step(state: tuple[Wake, Array], at: tuple[Array, States]) -> tuple[tuple[Wake, Array], None]:
+        wake = retreat(state[0], at)
+        return (wake, layout.put(state[1], at[0], wake.flows.match)), None
+
     no_states = States(nothing, nothing, nothing)
     start = Wake(no_states, no_states, nothing, nothing, nothing, nothing)
-    wake, matches = scan_back(again, retreat, start, layout.segments(), fronts)
-    return Expectations(layout.matrix(matches), wake.opens.sum(), wake.extends.sum())
+    sheet = layout.sheet(pair.scores.dtype)
+    (wake, sheet), _ = scan_back(again, step, (start, sheet), layout.segments(), fronts)
+    return Expectations(layout.matrix(sheet), wake.opens.sum(), wake.extends.sum())
 
 
 class Wake(NamedTuple):
@@ -86,13 +91,13 @@ class Wake(NamedTuple):
 
 def _retreating(
     pair: Pair, layout: Diagonals, ends: Ends, log_sum: Array
-) -> Callable[[Wake, tuple[Array, States]], tuple[Wake, Array]]:
+) -> Callable[[Wake, tuple[Array, States]], Wake]:
     """Return the step from one diagonal to the one before."""
 
     def share(flow: Array, source: Array, cost: Array, target: Array) -> Array:
         return flow * jnp.exp(jnp.minimum(source - cost - target, 1.0))  # only beside masked cells is it above 0
 
-    def retreat(wake: Wake, at: tuple[Array, States]) -> tuple[Wake, Array]:
+    def retreat(wake: Wake, at: tuple[Array, States]) -> Wake:
         diagonal, here = at
         rows, columns, inside = layout.cells(diagonal)
 
@@ -119,6 +124,6 @@ def _retreating(
         )
         opens = wake.opens + opened_in_y + opened_in_x[0] + opened_in_x[1]
         extends = wake.extends + extended_in_y + extended_in_x
-        return Wake(here, flows, wake.states.match, wake.flows.match, opens, extends), flows.match
+        return Wake(here, flows, wake.states.match, wake.flows.match, opens, extends)
 
     return retreat

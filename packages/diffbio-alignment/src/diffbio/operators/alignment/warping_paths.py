@@ -147,8 +147,8 @@ def _backward(weights: Array, lengths: Array, layout: Diagonals, *, fronts: _Fro
         front, parts = advance(front, diagonal)
         return front, jax.nn.softmax(jnp.stack(parts), axis=0)
 
-    def retreat(wake: _Wake, at: tuple[Array, Array]) -> tuple[_Wake, Array]:
-        diagonal, shares = at
+    def retreat(state: tuple[_Wake, Array], at: tuple[Array, Array]) -> tuple[tuple[_Wake, Array], None]:
+        (wake, sheet), (diagonal, shares) = state, at
         rows, columns, _ = layout.cells(diagonal)
         flow = (
             jnp.where((rows == lengths[0]) & (columns == lengths[1]), finishes, 0.0)
@@ -156,11 +156,12 @@ def _backward(weights: Array, lengths: Array, layout: Diagonals, *, fronts: _Fro
             + layout.seen(diagonal, wake.passed[1], back=-1, up=-1, fill=0.0)
             + layout.seen(diagonal, wake.passed[2], back=-1, up=0, fill=0.0)
         )
-        return _Wake(flow * shares, wake.passed[0]), flow
+        return (_Wake(flow * shares, wake.passed[0]), layout.put(sheet, diagonal, flow)), None
 
     nothing = jnp.zeros((3, layout.lanes), weights.dtype)
-    _, flows = scan_back(again, retreat, _Wake(nothing, nothing[0]), layout.segments(), fronts)
-    return layout.matrix(flows)
+    start = _Wake(nothing, nothing[0]), layout.sheet(weights.dtype)
+    (_, sheet), _ = scan_back(again, retreat, start, layout.segments(), fronts)
+    return layout.matrix(sheet)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
