@@ -154,7 +154,9 @@ def compared(pairs: Sides, mode: str, costs: tuple[int, int], alphabet: str = PR
         yield max(expected, 0) if mode == "sw" else expected, float(path.score)
 
 
-@pytest.mark.parametrize("costs", [AFFINE, LINEAR], ids=["affine", "linear"])
+@pytest.mark.parametrize(
+    "costs", [pytest.param(AFFINE, id="affine"), pytest.param(LINEAR, id="linear", marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("mode", MODES)
 def test_scores_are_parasails_and_the_alignment_has_them(mode: str, costs: tuple[int, int]) -> None:
     scores = list(compared(small_pairs(), mode, costs))

@@ -67,7 +67,14 @@ def test_sums_and_expectations_are_those_of_all_alignments(pairs: Pair, ends: En
         assert float(best[number]) == pytest.approx(each.max(), abs=1e-5)
 
 
-@pytest.mark.parametrize("ends", [LOCAL, GLOBAL, SEMI_GLOBAL], ids=["local", "global", "semi-global"])
+@pytest.mark.parametrize(
+    "ends",
+    [
+        pytest.param(LOCAL, id="local"),
+        pytest.param(GLOBAL, id="global", marks=pytest.mark.slow),
+        pytest.param(SEMI_GLOBAL, id="semi-global", marks=pytest.mark.slow),
+    ],
+)
 def test_first_and_second_derivatives_are_those_of_the_plain_recurrence(pairs: Pair, ends: Ends) -> None:
     pair = jax.tree.map(lambda values: values[0], pairs)
 

@@ -33,6 +33,7 @@ def invented_family(seed: int, n_sequences: int = 8, length: int = 40) -> Alignm
     return Alignment([f"s{number}" for number in range(n_sequences)], rows)
 
 
+@pytest.mark.slow
 def test_learning_raises_what_is_recovered_of_other_families(tmp_path: Path) -> None:
     families = {f"family {seed}": invented_family(seed) for seed in range(6)}
     learned = learn_scores(families, CONFIG, key=jax.random.key(0), epochs=3, progress=False)

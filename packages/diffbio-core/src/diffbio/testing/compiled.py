@@ -11,7 +11,7 @@ from pathlib import Path
 import jax
 import pytest
 
-MOST_MAPS = 20_000
+MOST_MAPS = 30_000
 """Maps of memory beyond which compiled programs are forgotten."""
 
 INTERVAL = 20
