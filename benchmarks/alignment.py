@@ -159,12 +159,8 @@ def _engine_figures(rows: list[dict[str, Any]], grouped: dict[str, dict[str, flo
     memory = {name: [row["temporary_bytes"][name] for row in rows] for name in (_GRADIENT, _SCORE_ONLY)}
     worst = max(used / size**2 for used, size in zip(memory[_GRADIENT], SIZES, strict=True))
     yield Figure("temporary memory of score and gradient, the most", worst, "bytes per cell", 30.0)
-    beyond, besides = (
-        [used - bytes_per_cell * size**2 for used, size in zip(memory[_GRADIENT], SIZES, strict=True)]
-        for bytes_per_cell in (4, 8)  # a posterior matrix; the same by diagonals, half of which is empty
-    )
+    beyond = [used - 4 * size**2 for used, size in zip(memory[_GRADIENT], SIZES, strict=True)]
     yield Figure("exponent in L of temporary memory beyond one posterior matrix", _exponent(beyond), "", 1.6)
-    yield Figure("the same, beyond a posterior by diagonals, twice as large", _exponent(besides), "")
     yield Figure(f"temporary memory beyond one posterior matrix at L = {SIZES[-1]:,}", beyond[-1] / 1e6, "MB")
     yield Figure("exponent in L of temporary memory of the score", _exponent(memory[_SCORE_ONLY]), "", 1.1)
     yield Figure(f"temporary memory of the score at L = {SIZES[-1]:,}", memory[_SCORE_ONLY][-1] / 1e6, "MB")
