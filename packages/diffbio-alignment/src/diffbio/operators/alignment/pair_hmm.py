@@ -33,7 +33,7 @@ from diffbio.core import Operator, OperatorConfig, Softness
 from diffbio.io.sequence.alphabets import PROTEIN
 from diffbio.operators.alignment.ends import GLOBAL
 from diffbio.operators.alignment.pair_model import PairModel, pair_weights
-from diffbio.operators.alignment.soft_alignment import soft_alignment
+from diffbio.operators.alignment.soft_alignment import pair_lengths, soft_alignment
 from diffbio.operators.alignment.substitution import substitution_matrix, symmetric
 from diffbio.operators.alignment.target_frequencies import target_frequencies
 
@@ -182,11 +182,9 @@ class PairHMM(Operator[PairHMMConfig]):
         target_length: Int[Array, "*pairs"] | None = None,
     ) -> PairAlignment:
         """Return log-odds, log-likelihood and posterior of each pair."""
-        both = (query, query_length), (target, target_length)
-        lengths = [jnp.full(x.shape[:-2], x.shape[-2]) if length is None else length for x, length in both]
         align: Callable[..., PairAlignment] = partial(
             pair_alignment, self.model(), softness=self.softness(), band=self.config.band
         )
         for _ in query.shape[:-2]:
             align = jax.vmap(align)
-        return align(query, target, jnp.stack(lengths, axis=-1))
+        return align(query, target, pair_lengths(query, target, query_length, target_length))

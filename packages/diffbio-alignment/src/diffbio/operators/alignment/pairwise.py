@@ -1,21 +1,10 @@
 """Alignment of two sequences with a softness: Smith-Waterman, and Needleman-Wunsch with ends that may be free.
 
-Hard: the best score over all alignments, and the alignment that has it. Relaxed, over all alignments a,
-
-    score = tau log sum_a exp(score_a / tau)        P(i ~ j) = sum of exp((score_a - score) / tau) over a with i ~ j
-
-so that the score is smooth in the substitution scores and both gap costs, its derivative by the score of a pair is the
-probability that these two are aligned, and that by the gap cost less the expected number of gaps. As tau -> 0 the score
-is that of the best alignment; the probabilities become 1 along it, shared where several are best.
-
-A gap of n positions costs gap_open + (n - 1) gap_extend, as in parasail; BLAST and EMBOSS count one more gap_extend in
-their first position.
+Both have score and posterior of `soft_alignment`, which says what is relaxed and what tau -> 0 gives.
 
 References:
     Smith and Waterman, Identification of common molecular subsequences, Journal of Molecular Biology 1981.
     Needleman and Wunsch, A general method applicable to the search for similarities, Journal of Molecular Biology 1970.
-    Daily, Parasail: SIMD C library for global, semi-global, and local pairwise sequence alignments, BMC Bioinformatics
-    2016.
 """
 
 from __future__ import annotations
@@ -39,7 +28,7 @@ from diffbio.operators.alignment.ends import LOCAL, Ends
 from diffbio.operators.alignment.hard_alignment import HardAlignment, written_out
 from diffbio.operators.alignment.recurrence import Pair
 from diffbio.operators.alignment.scoring import ScoredAlignment, ScoringConfig
-from diffbio.operators.alignment.soft_alignment import SoftAlignment, soft_score
+from diffbio.operators.alignment.soft_alignment import SoftAlignment, pair_lengths, soft_score
 
 _PAIRS_AT_ONCE = 16
 """Pairs that are aligned side by side: enough to fill the lanes of a processor."""
@@ -107,13 +96,7 @@ class _PairwiseAlignment[C: SmithWatermanConfig](ScoredAlignment[C]):
         target_length: Int[Array, "*pairs"] | None = None,
     ) -> SoftAlignment:
         """Return score and posterior of each pair."""
-        lengths = jnp.stack(
-            [
-                jnp.full(sequence.shape[:-2], sequence.shape[-2]) if length is None else length
-                for sequence, length in ((query, query_length), (target, target_length))
-            ],
-            axis=-1,
-        )
+        lengths = pair_lengths(query, target, query_length, target_length)
         align: Callable[..., SoftAlignment] = partial(self.align, ends=self.ends, band=self.config.band)
         for _ in query.shape[:-2]:
             align = jax.vmap(align)

@@ -70,6 +70,18 @@ def soft_score(
     return softness * log_partition(_in_nats(scores, lengths, gap_open, gap_extend, softness), ends, band)
 
 
+def pair_lengths(
+    query: Float[Array, "*pairs query letters"],
+    target: Float[Array, "*pairs target letters"],
+    query_length: Int[Array, "*pairs"] | None,
+    target_length: Int[Array, "*pairs"] | None,
+) -> Int[Array, "*pairs 2"]:
+    """Return how many positions of each pair count: all of those for which no length is given."""
+    both = (query, query_length), (target, target_length)
+    lengths = [jnp.full(x.shape[:-2], x.shape[-2]) if length is None else length for x, length in both]
+    return jnp.stack(lengths, axis=-1)
+
+
 def _in_nats(scores: Array, lengths: Array, gap_open: ArrayLike, gap_extend: ArrayLike, softness: Array) -> Pair:
     return Pair(scores / softness, jnp.asarray(gap_open) / softness, jnp.asarray(gap_extend) / softness, lengths)
 

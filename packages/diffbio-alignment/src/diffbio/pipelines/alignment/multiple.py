@@ -11,11 +11,9 @@ from flax import nnx
 
 from diffbio.core.errors import DataError
 from diffbio.io.sequence.alignments import aligned_rows
-from diffbio.io.sequence.alphabets import PROTEIN, encode
+from diffbio.io.sequence.alphabets import PROTEIN
 from diffbio.operators.alignment.multiple import ProgressiveMSAConfig, SoftProgressiveMSA
-
-_LENGTH_STEP = 32
-"""Positions are padded to a multiple of it, so that similar inputs share a compiled program."""
+from diffbio.pipelines.alignment.padding import padded, padded_size
 
 
 def align_sequences(sequences: Sequence[str], *, alphabet: str = PROTEIN, **scoring: Any) -> tuple[list[str], float]:
@@ -39,10 +37,8 @@ def align_sequences(sequences: Sequence[str], *, alphabet: str = PROTEIN, **scor
     """
     if len(sequences) < 2:
         raise DataError(f"an alignment has two sequences at least, and there are {len(sequences)}")
-    size = -(-max(map(len, sequences)) // _LENGTH_STEP) * _LENGTH_STEP
-    encoded = encode(sequences, alphabet, size=size)
-    data = {"sequences": encoded.letters, "sequence_length": encoded.lengths}
-    n_columns, most = 3 * size // 2, int(encoded.lengths.sum())
+    data = padded(sequences, alphabet)
+    n_columns, most = 3 * padded_size(sequences) // 2, int(data["sequence_length"].sum())
     while True:
         config = ProgressiveMSAConfig(n_columns=n_columns, alphabet=alphabet, **scoring)
         found = _applied(nnx.split(SoftProgressiveMSA(config)), data)

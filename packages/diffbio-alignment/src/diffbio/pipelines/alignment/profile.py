@@ -16,19 +16,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from flax import nnx
 from jaxtyping import Array, Int
 
 from diffbio.core import Pipeline
 from diffbio.io.sequence.alignments import aligned_rows
-from diffbio.io.sequence.alphabets import PROTEIN, encode
+from diffbio.io.sequence.alphabets import PROTEIN
 from diffbio.losses.alignment import profile_surprise
 from diffbio.operators.alignment.plan7 import path_weights
 from diffbio.operators.alignment.profile_hmm import ProfileHMM, ProfileHMMConfig
 from diffbio.operators.alignment.profile_partition import BestPath, best_profile_path
+from diffbio.pipelines.alignment.padding import padded
 from diffbio.training import ArrayDataset, fit
-
-_LENGTH_STEP = 32
-"""Positions are padded to a multiple of it, so that similar inputs share a compiled program."""
 
 
 def learn_profile(
@@ -55,7 +54,7 @@ def learn_profile(
     Raises:
         DataError: A sequence is empty, or has a letter that is not of the alphabet.
     """
-    data = _padded(sequences, alphabet)
+    data = padded(sequences, alphabet)
     n_nodes = max(2, int(np.median(data["sequence_length"])))
     profile = ProfileHMM(ProfileHMMConfig(n_nodes=n_nodes, alphabet=alphabet, multihit=False))
     profile.initialize(**{name: jnp.asarray(array) for name, array in data.items()})
@@ -85,36 +84,36 @@ def align_to_profile(profile: ProfileHMM, sequences: Sequence[str]) -> list[str]
         DataError: A sequence is empty, or has a letter that is not of the alphabet.
 
     Example:
-        >>> from diffbio.operators.alignment import ProfileHMMConfig
+        >>> from diffbio.io.sequence import encode
         >>> config = ProfileHMMConfig(n_nodes=6, alphabet="ACGT", multihit=False, local=False)
         >>> profile = ProfileHMM(config)
         >>> profile.initialize(sequences=encode(["ACGTAC"], "ACGT").letters)
         >>> align_to_profile(profile, ["ACGTAC", "TACGAC"])
         ['-ACGTAC', 'TACG-AC']
     """
-    data = _padded(sequences, profile.config.alphabet)
+    data = padded(sequences, profile.config.alphabet)
+    found = _best_paths(nnx.split(profile), {name: jnp.asarray(array) for name, array in data.items()})
+    return aligned_rows(sequences, _columns(np.asarray(found.node), data["sequence_length"], profile.config.n_nodes))
+
+
+@jax.jit
+def _best_paths(profile: tuple[nnx.GraphDef, nnx.State], data: dict[str, Array]) -> BestPath:
+    """Return the heaviest path of each sequence."""
+    model: ProfileHMM = nnx.merge(*profile)
 
     def best(of_one: tuple[Array, Array]) -> BestPath:
         letters, length = of_one
         weights = path_weights(
-            profile.core(),
+            model.core(),
             letters,
             length,
-            frequencies=profile.frequencies[...],
-            local=profile.config.local,
-            multihit=profile.config.multihit,
+            frequencies=model.frequencies[...],
+            local=model.config.local,
+            multihit=model.config.multihit,
         )
         return best_profile_path(weights, length)
 
-    found = jax.jit(lambda data: jax.lax.map(best, data))(tuple(map(jnp.asarray, data.values())))
-    return aligned_rows(sequences, _columns(np.asarray(found.node), data["sequence_length"], profile.config.n_nodes))
-
-
-def _padded(sequences: Sequence[str], alphabet: str) -> dict[str, np.ndarray]:
-    """Return sequences as a profile HMM reads them."""
-    size = -(-max(map(len, sequences)) // _LENGTH_STEP) * _LENGTH_STEP
-    encoded = encode(sequences, alphabet, size=size)
-    return {"sequences": encoded.letters, "sequence_length": encoded.lengths}
+    return jax.lax.map(best, (data["sequences"], data["sequence_length"]))
 
 
 def _columns(

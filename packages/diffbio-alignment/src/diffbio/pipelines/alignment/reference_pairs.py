@@ -12,6 +12,7 @@ from jaxtyping import Bool, Int
 from diffbio.core.errors import DataError
 from diffbio.io.sequence.alignments import Alignment
 from diffbio.io.sequence.alphabets import encode
+from diffbio.pipelines.alignment.padding import padded_size
 
 
 class ReferencePairs:
@@ -41,9 +42,8 @@ class ReferencePairs:
             of_family = list(combinations(range(len(family.rows)), 2))
             chosen = random.permutation(len(of_family))[:most]
             self.pairs += [(name, *of_family[number]) for number in sorted(chosen)]
-        longest = max(len(sequence) for family in families.values() for sequence in family.sequences)
-        self.size = -(-longest // 32) * 32
         self.sequences = {name: family.sequences for name, family in families.items()}
+        self.size = max(map(padded_size, self.sequences.values()))
         self.columns = {name: family.columns(self.size) for name, family in families.items()}
 
     def __len__(self) -> int:

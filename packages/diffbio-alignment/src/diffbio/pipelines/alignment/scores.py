@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import cast
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from jaxtyping import Array, Int
@@ -89,8 +88,8 @@ def pairs_recovered(aligner: SmoothNeedlemanWunsch, pairs: ReferencePairs) -> fl
     for first in range(0, len(pairs), _PAIRS_AT_ONCE):
         data = pairs.take(np.arange(first, min(first + _PAIRS_AT_ONCE, len(pairs))))
         lengths = np.stack([data["query_length"], data["target_length"]], 1)
-        costs = jnp.exp(aligner.log_gap_open[...]), jnp.exp(aligner.log_gap_extend[...])
-        paths = _best_paths(data["query"], data["target"], lengths, symmetric(aligner.substitution[...]), costs)
+        matrix = symmetric(aligner.substitution[...])
+        paths = _best_paths(data["query"], data["target"], lengths, matrix, aligner.gap_costs)
         for wanted, path in zip(data["reference_alignment"], _rows(paths), strict=True):
             total += int(wanted.sum())
             right += int(wanted[_aligned(path)].sum())
@@ -108,8 +107,7 @@ def write_scores(path: str | Path, aligner: SmoothNeedlemanWunsch, source: str) 
     Returns:
         The costs of opening and of extending a gap, in the unit of the file; its comments say them, too.
     """
-    costs = jnp.exp(aligner.log_gap_open[...]), jnp.exp(aligner.log_gap_extend[...])
-    gap_open, gap_extend = (max(1, round(UNITS_PER_SCORE * float(cost))) for cost in costs)
+    gap_open, gap_extend = (max(1, round(UNITS_PER_SCORE * float(cost))) for cost in aligner.gap_costs.values())
     comments = [source, f"a gap of n letters costs {gap_open} + (n - 1) {gap_extend}"]
     scores = UNITS_PER_SCORE * np.asarray(symmetric(aligner.substitution[...]))
     write_substitution_matrix(path, np.rint(scores).astype(int), aligner.config.alphabet, comments)
@@ -117,11 +115,11 @@ def write_scores(path: str | Path, aligner: SmoothNeedlemanWunsch, source: str) 
 
 
 @jax.jit
-def _best_paths(queries: Array, targets: Array, lengths: Array, matrix: Array, costs: tuple[Array, Array]) -> BestPath:
+def _best_paths(queries: Array, targets: Array, lengths: Array, matrix: Array, costs: dict[str, Array]) -> BestPath:
     """Return the best global alignment of each pair."""
 
     def of_pair(pair: tuple[Array, Array, Array]) -> BestPath:
-        return best_path(Pair(substitution_scores(pair[0], pair[1], matrix), *costs, pair[2]), GLOBAL)
+        return best_path(Pair(substitution_scores(pair[0], pair[1], matrix), **costs, lengths=pair[2]), GLOBAL)
 
     return jax.lax.map(of_pair, (queries, targets, lengths))
 
