@@ -39,6 +39,7 @@ from diffbio.operators.preprocessing.kmer_spectrum import (
     counted_words,
     evidence,
     least_solid_count,
+    no_words,
 )
 
 
@@ -155,8 +156,7 @@ class KmerErrorCorrection(Operator[KmerErrorCorrectionConfig]):
 
     def __init__(self, config: KmerErrorCorrectionConfig, *, rngs: nnx.Rngs | None = None) -> None:
         super().__init__(config, rngs=rngs)
-        self.words = nnx.Variable(jnp.full(config.n_kmers, jnp.iinfo(jnp.int32).max, jnp.int32))
-        self.log_counts = nnx.Variable(jnp.zeros(config.n_kmers))
+        self.words, self.log_counts = map(nnx.Variable, no_words(config.n_kmers))
         kind = nnx.Param if config.learnable else nnx.Variable
         self.log_threshold = kind(jnp.log(jnp.float32(config.min_count or 2.0)))
         self.softness = Softness(config.temperature)

@@ -105,6 +105,15 @@ def counted_words(
     )
 
 
+def no_words(size: int) -> Spectrum:
+    """Return a spectrum without words, such as operators have before they have seen reads.
+
+    Args:
+        size: Room for words.
+    """
+    return Spectrum(jnp.full(size, _NO_WORD, jnp.int32), jnp.zeros(size))
+
+
 def least_solid_count(spectrum: Spectrum) -> float:
     """Return the count from which on words are taken for solid: the valley between errors and the genome.
 

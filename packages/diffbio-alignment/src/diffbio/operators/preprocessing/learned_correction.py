@@ -32,6 +32,7 @@ from diffbio.operators.preprocessing.kmer_spectrum import (
     counted_words,
     evidence,
     least_solid_count,
+    no_words,
 )
 
 N_NUMBERS = 6
@@ -83,8 +84,7 @@ class LearnedErrorCorrection(Operator[LearnedErrorCorrectionConfig]):
     def __init__(self, config: LearnedErrorCorrectionConfig, *, rngs: nnx.Rngs | None = None) -> None:
         super().__init__(config, rngs=rngs)
         rngs = require_rngs(self, rngs)
-        self.words = nnx.Variable(jnp.full(config.n_kmers, jnp.iinfo(jnp.int32).max, jnp.int32))
-        self.log_counts = nnx.Variable(jnp.zeros(config.n_kmers))
+        self.words, self.log_counts = map(nnx.Variable, no_words(config.n_kmers))
         self.log_threshold = nnx.Param(jnp.log(jnp.float32(2.0)))
         self.hidden = nnx.Linear(N_NUMBERS, config.n_hidden, rngs=rngs)
         self.score = nnx.Linear(config.n_hidden, 1, use_bias=False, rngs=rngs)  # one for all letters would cancel
