@@ -12,10 +12,12 @@ from __future__ import annotations
 import gzip
 import importlib.metadata
 import math
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import mock
 
 import dnaio
 import jax
@@ -30,6 +32,7 @@ from benchmarks.measure import RESULTS, Figure, cpu_seconds, interleaved, publis
 from diffbio.io.sequence.alphabets import PROTEIN
 from diffbio.io.sequence.batches import bucketed
 from diffbio.io.sequence.files import read_sequences
+from diffbio.operators.alignment import chains
 from diffbio.operators.alignment.ends import LOCAL
 from diffbio.operators.alignment.partition import log_partition
 from diffbio.operators.alignment.recurrence import Pair
@@ -135,7 +138,10 @@ def _grouped() -> dict[str, dict[str, float]]:
         "pair": _compiled(_slopes(score), *one),
         "batch": _compiled(jax.vmap(_slopes(score), (0, None, None)), *many),
     }
-    cells = {"full": SIZES[-1] ** 2, "band": SIZES[-1] ** 2, "pair": one[0].size, "batch": many[0].size}
+    with mock.patch.object(chains, "LANES_SIDE_BY_SIDE", sys.maxsize):  # a chain for each pair
+        runs["batch without chains"] = _compiled(jax.vmap(_slopes(score), (0, None, None)), *many)
+    cells = {"full": SIZES[-1] ** 2, "band": SIZES[-1] ** 2, "pair": one[0].size}
+    cells |= dict.fromkeys(("batch", "batch without chains"), many[0].size)
     seconds = interleaved([_seconds(run.call) for run in runs.values()], _REPEATS)
     return {
         name: {"ns_per_cell": 1e9 * second / cells[name], "temporary_bytes_per_cell": run.temporary_bytes / cells[name]}
@@ -167,6 +173,8 @@ def _engine_figures(rows: list[dict[str, Any]], grouped: dict[str, dict[str, flo
     ratio = grouped["batch"]["ns_per_cell"] / grouped["pair"]["ns_per_cell"]
     what = f"{_BATCH} pairs of {_BATCH_SIZE}, time per cell over that of one pair of {_SINGLE_SIZE:,}"
     yield Figure(what, ratio, "x", 1.0)
+    ratio = grouped["batch"]["ns_per_cell"] / grouped["batch without chains"]["ns_per_cell"]
+    yield Figure(f"{_BATCH} pairs of {_BATCH_SIZE}, time over that side by side, without chains", ratio, "x")
     ratio = grouped["band"]["ns_per_cell"] / grouped["full"]["ns_per_cell"]
     yield Figure(f"band of {_BAND} at L = {SIZES[-1]:,}, time over that of the whole matrix", ratio, "x")
     slowest = max(row["compile_cpu_seconds"][_GRADIENT] for row in rows)

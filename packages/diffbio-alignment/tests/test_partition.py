@@ -6,9 +6,21 @@ import numpy as np
 import pytest
 from every_alignment import every_alignment
 
-from diffbio.operators.alignment import COUNT, GLOBAL, LOCAL, MAX, SEMI_GLOBAL, Ends, Pair, expectations, log_partition
+from diffbio.operators.alignment import (
+    COUNT,
+    GLOBAL,
+    LOCAL,
+    MAX,
+    SEMI_GLOBAL,
+    Ends,
+    Pair,
+    chains,
+    expectations,
+    log_partition,
+)
 from diffbio.operators.alignment.diagonals import Diagonals
 from diffbio.operators.alignment.partition import total
+from diffbio.operators.alignment.posterior import Expectations
 from diffbio.operators.alignment.recurrence import forward
 from diffbio.operators.alignment.semirings import LOG
 
@@ -82,8 +94,8 @@ def test_first_and_second_derivatives_are_those_of_the_plain_recurrence(pairs: P
         return log_partition(Pair(*costs, pair.lengths), ends, None)
 
     def plain(scores: jax.Array, gap_open: jax.Array, gap_extend: jax.Array) -> jax.Array:
-        weights = Pair(scores, -gap_open, -gap_extend, pair.lengths)
-        return forward(weights, Diagonals(*SIZE), ends, LOG)[0]
+        weights = Pair(scores[None], -gap_open[None], -gap_extend[None], pair.lengths[None])
+        return forward(weights, Diagonals(*SIZE), ends, LOG)[0][0]
 
     for order in (jax.grad, lambda f, **options: jax.jacrev(jax.grad(f, **options), **options)):
         found, expected = (jax.tree.leaves(jax.jit(order(f, argnums=(0, 1, 2)))(*pair[:3])) for f in (ours, plain))
@@ -107,3 +119,31 @@ def test_derivatives_are_finite_at_any_scale(pairs: Pair, ends: Ends, scale: flo
     value, slopes = jax.value_and_grad(mean, argnums=(0, 1, 2))(*(scale * cost for cost in pairs[:3]))
     assert np.isfinite(value)
     assert all(np.isfinite(slope).all() for slope in slopes)
+
+
+@pytest.mark.parametrize(
+    ("size", "ends"),
+    [
+        pytest.param((9, 2), LOCAL, id="local"),
+        pytest.param((9, 2), SEMI_GLOBAL, id="semi-global"),
+        pytest.param((2, 9), GLOBAL, id="global", marks=pytest.mark.slow),
+        pytest.param((1, 1), SEMI_GLOBAL, id="single positions", marks=pytest.mark.slow),
+    ],
+)
+def test_pairs_in_chains_are_as_each_alone(size: tuple[int, int], ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(1)
+    scores = random.normal(size=(2, 7, *size)).astype(np.float32)
+    lengths = np.stack([random.integers(1, n + 1, size=(2, 7)) for n in size], axis=-1)
+
+    def both(scores: jax.Array, lengths: jax.Array, gap_open: jax.Array) -> tuple[jax.Array, Expectations]:
+        pair = Pair(scores, gap_open, jnp.float32(EXTEND), lengths)
+        return log_partition(pair, ends), expectations(pair, ends)
+
+    gap_open = jnp.array([OPEN, 2 * OPEN])  # one for each row of pairs
+    one = jax.jit(both)
+    alone = [one(scores[i, j], lengths[i, j], gap_open[i]) for i in range(2) for j in range(7)]
+    expected = jax.tree.map(lambda *values: np.array(values).reshape(2, 7, *values[0].shape), *alone)
+    for lanes in (16, 64):  # 1 chain of 14 pairs, and 4 of 4, of which the last isn't full
+        monkeypatch.setattr(chains, "LANES_SIDE_BY_SIDE", lanes)
+        found = jax.jit(jax.vmap(jax.vmap(both, in_axes=(0, 0, None))))(scores, lengths, gap_open)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-6), found, expected)

@@ -63,12 +63,11 @@ def best_path(pair: Pair, ends: Ends, band: int | None = None) -> Path:
     """
     layout = layout_of(pair.scores, band)
     weights = pair._replace(gap_open=-pair.gap_open, gap_extend=-pair.gap_extend)
-    advance = advancing(weights, layout, ends, MAX)
+    advance = advancing(jax.tree.map(lambda values: values[None], weights), layout, ends, MAX)
 
     def step(front: Front, diagonal: Array) -> tuple[Front, tuple[States, Array]]:
         front = advance(front, diagonal)
-        rows, columns, inside = layout.cells(diagonal)
-        last = ended(pair.lengths, ends, rows, columns, inside)
+        last = ended(pair.lengths, ends, *layout.cells(diagonal)[1:])
         final = [jnp.where(may, value, NEVER) for may, value in zip(last, front.states, strict=True)]
         return front, (front.states, jnp.stack(final, axis=-1))
 

@@ -1,7 +1,15 @@
-"""The layout of a matrix by anti-diagonals: all cells i + j = d at once, a lane for each row.
+"""The layout of matrices by anti-diagonals: all cells i + j = d at once, a lane for each row.
 
 Diagonals are as wide as the first sequence is long, or, within a band |i - j| <= w, as wide as the band; its frame then
 moves down by one row every other diagonal.
+
+Of one matrix half of the lanes are idle: those before its first and after its last column. Matrices of one size
+therefore follow each other as a chain. In each lane the first column of the next comes after the last of the one
+before, so that it has begun in the upper lanes while the lower ones still finish:
+
+    lane 0    00 01 02 -- 00 01 02 --
+    lane 1       10 11 12 -- 10 11 12 --
+    lane 2          20 21 22 -- 20 21 22 --     d = 0, 1, 2 ... to the right
 """
 
 from __future__ import annotations
@@ -11,28 +19,54 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Shaped
 
 _LANES_AT_ONCE = 16
+
+
+class Cells(NamedTuple):
+    """What the lanes of a diagonal hold.
+
+    Attributes:
+        pair: Number of the matrix.
+        row: Of the cell in it.
+        column: Of the cell in it.
+        inside: Whether there is such a cell, in row 0 or column 0 among them.
+    """
+
+    pair: Array | int
+    row: Array
+    column: Array
+    inside: Array
 
 
 class Diagonals(NamedTuple):
     """Which cells the lanes of a diagonal hold; row 0 and column 0 stand before the sequences.
 
     Attributes:
-        x_size: Rows of the matrix, without row 0.
+        x_size: Rows of a matrix, without row 0.
         y_size: Columns of it, without column 0.
         band: Largest |i - j|, or `None`.
+        pairs: How many matrices follow each other; 1 within a band.
     """
 
     x_size: int
     y_size: int
     band: int | None = None
+    pairs: int = 1
+
+    @property
+    def pitch(self) -> int:
+        """How many diagonals after one matrix the next one begins.
+
+        So many that no diagonal holds parts of more than two, with a column between them for nothing to pass.
+        """
+        return self.y_size + 1 if self.pairs == 1 else max(self.x_size, self.y_size + 1) + 1
 
     @property
     def n_diagonals(self) -> int:
         """The number of diagonals."""
-        return self.x_size + self.y_size + 1
+        return (self.pairs - 1) * self.pitch + self.x_size + self.y_size + 1
 
     @property
     def lanes(self) -> int:
@@ -50,14 +84,42 @@ class Diagonals(NamedTuple):
         """Return the row in lane 0."""
         return 0 if self.band is None else (diagonal - self.band + 1) // 2
 
-    def cells(self, diagonal: Array) -> tuple[Array, Array, Array]:
-        """Return row and column of each lane, and whether it is a cell of the matrix, with row and column 0."""
+    def cells(self, diagonal: Array) -> Cells:
+        """Return what each lane holds."""
         rows = self.first_row(diagonal) + jnp.arange(self.lanes)
-        columns = diagonal - rows
-        return rows, columns, self.holds(rows, columns)
+        if self.pairs == 1:
+            columns = diagonal - rows
+            return Cells(0, rows, columns, self.holds(rows, columns))
+        latest, columns = self.latest(diagonal), diagonal % self.pitch - rows
+        earlier = columns < 0
+        columns = jnp.where(earlier, columns + self.pitch, columns)
+        pair = jnp.where(earlier, latest - 1, latest)
+        return Cells(pair, rows, columns, self.holds(rows, columns) & (pair >= 0) & (pair < self.pairs))
+
+    def latest(self, diagonal: Array) -> Array | int:
+        """Return which matrix lane 0 holds; the lower lanes hold that one, or the one before."""
+        return 0 if self.pairs == 1 else diagonal // self.pitch
+
+    def in_lanes(self, values: Shaped[Array, "pairs ..."], diagonal: Array) -> Shaped[Array, "*lanes"]:
+        """Return for each lane the value of its matrix; if there is but one, its value for all."""
+        if self.pairs == 1:
+            return values[0]
+        latest = self.latest(diagonal)
+        last = self.pairs - 1  # beyond are no cells
+        own, before = (values[jnp.clip(number, 0, last)] for number in (latest, latest - 1))
+        return jnp.where(diagonal % self.pitch < jnp.arange(self.lanes), before, own)
+
+    def in_column(self, column: int, diagonal: Array, values: Shaped[Array, "lanes ..."]) -> Shaped[Array, "..."]:
+        """Return the value of the one lane that is in a column."""
+        return values[jnp.clip((diagonal - column) % self.pitch, 0, self.lanes - 1)]
+
+    def down_column(self, column: int, values: Shaped[Array, "diagonals ..."]) -> Shaped[Array, "pairs rows ..."]:
+        """Return the values of each row, from what `in_column` returns for each diagonal."""
+        first = column + self.pitch * jnp.arange(self.pairs)
+        return values[first[:, None] + jnp.arange(self.x_size + 1)]
 
     def holds(self, rows: Array, columns: Array) -> Array:
-        """Return which are cells of the matrix, with row 0 and column 0, and of the band."""
+        """Return which are cells of a matrix, with row 0 and column 0, and of the band."""
         inside = (rows >= 0) & (columns >= 0) & (rows <= self.x_size) & (columns <= self.y_size)
         return inside if self.band is None else inside & (jnp.abs(rows - columns) <= self.band)
 
@@ -81,10 +143,10 @@ class Diagonals(NamedTuple):
     def stored(self) -> int:
         """The number of diagonals for which a `sheet` has room.
 
-        A row of the matrix crosses y_size + 1 diagonals in sequence; those as far apart as that share no row, and with
-        it no lane, so that they can stand in one line.
+        A lane holds cells on that many diagonals in sequence; those as far apart as that share no lane, so that they
+        can stand in one line.
         """
-        return self.y_size + 1 if self.band is None else self.n_diagonals
+        return self.pairs * self.pitch if self.band is None else self.n_diagonals
 
     def sheet(self, dtype: DTypeLike) -> Float[Array, "stored lanes"]:
         """Return room for a value of each cell: half of what diagonals side by side would take."""
@@ -92,22 +154,21 @@ class Diagonals(NamedTuple):
 
     def put(self, sheet: Float[Array, "stored lanes"], diagonal: Array, values: Array) -> Float[Array, "stored lanes"]:
         """Return a sheet with the values of a diagonal's cells."""
-        _, _, inside = self.cells(diagonal)
         line = diagonal % self.stored
-        return sheet.at[line].set(jnp.where(inside, values, sheet[line]))
+        return sheet.at[line].set(jnp.where(self.cells(diagonal).inside, values, sheet[line]))
 
-    def matrix(self, sheet: Float[Array, "stored lanes"]) -> Float[Array, "x y"]:
-        """Return the values of a sheet as a matrix, without row 0 and column 0; 0 outside of the band."""
+    def matrices(self, sheet: Float[Array, "stored lanes"]) -> Float[Array, "pairs x y"]:
+        """Return the values of a sheet as matrices, without row 0 and column 0; 0 outside of the band."""
         rows, columns = jnp.arange(1, self.x_size + 1)[:, None], jnp.arange(1, self.y_size + 1)
-        diagonal = rows + columns
+        diagonal = self.pitch * jnp.arange(self.pairs)[:, None, None] + rows + columns
         lane = jnp.clip(rows - self.first_row(diagonal), 0, self.lanes - 1)
         return jnp.where(self.holds(rows, columns), sheet[diagonal % self.stored, lane], 0.0)
 
 
-def layout_of(matrix: Float[Array, "x y"], band: int | None) -> Diagonals:
-    """Return the layout of a matrix; a band that holds all of it is none."""
-    x_size, y_size = matrix.shape
-    return Diagonals(x_size, y_size, None if band is None or band >= max(x_size, y_size) else band)
+def layout_of(matrices: Float[Array, "*pairs x y"], band: int | None) -> Diagonals:
+    """Return the layout of a matrix, or of a chain of them; a band that holds all of it is none."""
+    *pairs, x_size, y_size = matrices.shape
+    return Diagonals(x_size, y_size, None if band is None or band >= max(x_size, y_size) else band, math.prod(pairs))
 
 
 def shifted(values: Array, lanes: int, fill: float) -> Array:

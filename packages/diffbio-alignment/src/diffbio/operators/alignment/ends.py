@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, Int
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,12 @@ GLOBAL = Ends()
 SEMI_GLOBAL = Ends(x_begin=True, x_end=True, y_begin=True, y_end=True)
 
 
+type Lengths = Int[Array, "2"] | tuple[Array, Array]
+"""How many positions of x and of y count; by lane, if the lanes differ."""
+
+
 def allowed(
-    lengths: Array, ends: Ends, rows: Array, columns: Array, inside: Array
+    lengths: Lengths, ends: Ends, rows: Array, columns: Array, inside: Array
 ) -> tuple[Array, tuple[Array, Array, Array]]:
     """Return where an alignment may begin before its first pair, and which state a cell may have."""
     inside = inside & (rows <= lengths[0]) & (columns <= lengths[1])
@@ -49,7 +53,7 @@ def allowed(
     return begun & inside, (within, gap_in_y, gap_in_x)
 
 
-def ended(lengths: Array, ends: Ends, rows: Array, columns: Array, inside: Array) -> tuple[Array, Array, Array]:
+def ended(lengths: Lengths, ends: Ends, rows: Array, columns: Array, inside: Array) -> tuple[Array, Array, Array]:
     """Return from which state of which cells an alignment may end."""
     inside = inside & (rows <= lengths[0]) & (columns <= lengths[1])
     if ends.local:

@@ -14,6 +14,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Scalar
 
+from diffbio.operators.alignment.chains import in_chains
 from diffbio.operators.alignment.diagonals import layout_of
 from diffbio.operators.alignment.ends import Ends
 from diffbio.operators.alignment.posterior import Expectations, backward
@@ -49,8 +50,7 @@ def expectations(pair: Pair, ends: Ends, band: int | None = None) -> Expectation
         ends: Which ends are free.
         band: Largest |i - j| of aligned positions, or `None`.
     """
-    log_sum, fronts = _sum(pair, ends, band)
-    return cast("Expectations", _expectations(pair, fronts, log_sum, ends, band))
+    return _found(pair, ends, band)[1]
 
 
 def total(pair: Pair, ends: Ends, ring: Semiring, band: int | None = None) -> Float[Scalar, ""]:
@@ -62,57 +62,77 @@ def total(pair: Pair, ends: Ends, ring: Semiring, band: int | None = None) -> Fl
         ring: The semiring.
         band: Largest |i - j| of aligned positions, or `None`.
     """
-    return forward(pair, layout_of(pair.scores, band), ends, ring)[0]
+    return forward(jax.tree.map(lambda values: values[None], pair), layout_of(pair.scores, band), ends, ring)[0][0]
+
+
+def _sums(pairs: Pair, ends: Ends, band: int | None) -> tuple[Float[Array, " pairs"], Front]:
+    weights = pairs._replace(gap_open=-pairs.gap_open, gap_extend=-pairs.gap_extend)
+    return forward(weights, layout_of(pairs.scores, band), ends, LOG)
+
+
+def _sums_and_expectations(pairs: Pair, ends: Ends, band: int | None) -> tuple[Float[Array, " pairs"], Expectations]:
+    log_sums, fronts = _sums(pairs, ends, band)
+    return log_sums, backward(pairs, layout_of(pairs.scores, band), ends, fronts=fronts, log_sums=log_sums)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(1, 2))
 def _log_partition(pair: Pair, ends: Ends, band: int | None) -> Array:
-    return _sum(pair, ends, band)[0]
+    return in_chains(lambda pairs: _sums(pairs, ends, band)[0], band)(pair)
 
 
-def _sum(pair: Pair, ends: Ends, band: int | None) -> tuple[Array, Front]:
-    weights = pair._replace(gap_open=-pair.gap_open, gap_extend=-pair.gap_extend)
-    return forward(weights, layout_of(pair.scores, band), ends, LOG)
+def _log_partition_forward(pair: Pair, ends: Ends, band: int | None) -> tuple[Array, tuple[Pair, Expectations]]:
+    log_sum, expected = _found(pair, ends, band)
+    return log_sum, (pair, expected)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(3, 4))
-def _expectations(pair: Pair, fronts: Front, log_sum: Array, ends: Ends, band: int | None) -> Expectations:
-    return backward(pair, layout_of(pair.scores, band), ends, LOG, fronts=fronts, log_sum=log_sum)
+def _log_partition_backward(
+    ends: Ends, band: int | None, saved: tuple[Pair, Expectations], cotangent: Array
+) -> tuple[Pair]:
+    pair, expected = saved
+    return (_cotangent(pair, jax.tree.map(lambda values: cotangent * values, expected)),)
 
 
-def _expectations_forward(
-    pair: Pair, fronts: Front, log_sum: Array, ends: Ends, band: int | None
-) -> tuple[Expectations, Pair]:
-    return _expectations(pair, fronts, log_sum, ends, band), pair
+@partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def _sum_and_expectations(pair: Pair, ends: Ends, band: int | None) -> tuple[Array, Expectations]:
+    return in_chains(lambda pairs: _sums_and_expectations(pairs, ends, band), band)(pair)
 
 
-def _expectations_backward(ends: Ends, band: int | None, pair: Pair, cotangent: Expectations) -> tuple:
-    def recomputed(scores: Array, gap_open: Array, gap_extend: Array) -> Expectations:
-        again = Pair(scores, gap_open, gap_extend, pair.lengths)
-        log_sum, fronts = _sum(again, ends, band)
-        return backward(again, layout_of(again.scores, band), ends, LOG, fronts=fronts, log_sum=log_sum)
-
-    direction = (cotangent.matches, -cotangent.opens, -cotangent.extends)
-    _, change = jax.jvp(recomputed, pair[:3], direction)
-    return _cotangent(pair, change, 1.0), None, None
+def _found(pair: Pair, ends: Ends, band: int | None) -> tuple[Array, Expectations]:
+    """Return what `_sum_and_expectations` does, with its type."""
+    return cast("tuple[Array, Expectations]", _sum_and_expectations(pair, ends, band))
 
 
-def _forward(pair: Pair, ends: Ends, band: int | None) -> tuple[Array, tuple[Pair, Front, Array]]:
-    log_sum, fronts = _sum(pair, ends, band)
-    return log_sum, (pair, fronts, log_sum)
+def _sum_and_expectations_forward(
+    pair: Pair, ends: Ends, band: int | None
+) -> tuple[tuple[Array, Expectations], tuple[Pair, Expectations]]:
+    found = _found(pair, ends, band)
+    return found, (pair, found[1])
 
 
-def _backward(ends: Ends, band: int | None, saved: tuple[Pair, Front, Array], cotangent: Array) -> tuple[Pair]:
-    pair, fronts, log_sum = saved
-    return (_cotangent(pair, _expectations(pair, fronts, log_sum, ends, band), cotangent),)
+def _sum_and_expectations_backward(
+    ends: Ends, band: int | None, saved: tuple[Pair, Expectations], cotangent: tuple[Array, Expectations]
+) -> tuple[Pair]:
+    pair, expected = saved
+    of_sum, of_expected = cotangent
+
+    def change(pairs: Pair, direction: tuple[Array, Array, Array]) -> Expectations:
+        """Return the directional derivative, which, as the second derivative is symmetric, is the product with it."""
+
+        def found(scores: Array, gap_open: Array, gap_extend: Array) -> Expectations:
+            return _sums_and_expectations(Pair(scores, gap_open, gap_extend, pairs.lengths), ends, band)[1]
+
+        return jax.jvp(found, pairs[:3], direction)[1]
+
+    direction = (of_expected.matches, -of_expected.opens, -of_expected.extends)
+    changed = in_chains(change, band)(pair, direction)
+    return (_cotangent(pair, jax.tree.map(lambda first, second: of_sum * first + second, expected, changed)),)
 
 
-def _cotangent(pair: Pair, expected: Expectations, factor: Array | float) -> Pair:
-    """Return the derivative of log Z by what it depends on."""
+def _cotangent(pair: Pair, expected: Expectations) -> Pair:
+    """Return the derivative of log Z by what it depends on, or its product with a factor."""
     no_derivative = np.zeros(np.shape(pair.lengths), jax.dtypes.float0)
-    weights = factor * expected.matches, -factor * expected.opens, -factor * expected.extends
-    return Pair(*weights, cast("Array", no_derivative))
+    return Pair(expected.matches, -expected.opens, -expected.extends, cast("Array", no_derivative))
 
 
-_expectations.defvjp(_expectations_forward, _expectations_backward)
-_log_partition.defvjp(_forward, _backward)
+_log_partition.defvjp(_log_partition_forward, _log_partition_backward)
+_sum_and_expectations.defvjp(_sum_and_expectations_forward, _sum_and_expectations_backward)

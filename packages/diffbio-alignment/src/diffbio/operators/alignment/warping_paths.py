@@ -109,13 +109,14 @@ def _advancing(
     """Return the step from one diagonal to the next, which also gives the three parts of each sum."""
 
     def advance(front: _Front, diagonal: Array) -> tuple[_Front, tuple[Array, Array, Array]]:
-        rows, columns, inside = layout.cells(diagonal)
+        cells = layout.cells(diagonal)
+        _, rows, columns, inside = cells
         parts = (
             layout.seen(diagonal, front.before, back=2, up=1, fill=ring.zero),
             layout.seen(diagonal, front.last, back=1, up=1, fill=ring.zero),
             layout.seen(diagonal, front.last, back=1, up=0, fill=ring.zero),
         )
-        reached = ring.times(scores_of(weights, rows, columns), reduce(ring.plus, parts))
+        reached = ring.times(scores_of(weights, cells), reduce(ring.plus, parts))
         counts = inside & (rows > 0) & (columns > 0) & (rows <= lengths[0]) & (columns <= lengths[1])
         origin = inside & (rows == 0) & (columns == 0)
         reached = jnp.where(origin, ring.one, jnp.where(counts, reached, ring.zero))
@@ -149,7 +150,7 @@ def _backward(weights: Array, lengths: Array, layout: Diagonals, *, fronts: _Fro
 
     def retreat(state: tuple[_Wake, Array], at: tuple[Array, Array]) -> tuple[tuple[_Wake, Array], None]:
         (wake, sheet), (diagonal, shares) = state, at
-        rows, columns, _ = layout.cells(diagonal)
+        _, rows, columns, _ = layout.cells(diagonal)
         flow = (
             jnp.where((rows == lengths[0]) & (columns == lengths[1]), finishes, 0.0)
             + layout.seen(diagonal, wake.over, back=-2, up=-1, fill=0.0)
@@ -161,7 +162,7 @@ def _backward(weights: Array, lengths: Array, layout: Diagonals, *, fronts: _Fro
     nothing = jnp.zeros((3, layout.lanes), weights.dtype)
     start = _Wake(nothing, nothing[0]), layout.sheet(weights.dtype)
     (_, sheet), _ = scan_back(again, retreat, start, layout.segments(), fronts)
-    return layout.matrix(sheet)
+    return layout.matrices(sheet)[0]
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
