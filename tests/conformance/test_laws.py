@@ -4,3 +4,4 @@ from diffbio.testing import operator_laws
 
 test_singlecell = operator_laws("diffbio-singlecell")
 test_alignment = operator_laws("diffbio-alignment")
+test_variant = operator_laws("diffbio-variant")

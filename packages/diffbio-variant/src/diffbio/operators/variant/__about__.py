@@ -1,0 +1,3 @@
+"""The version of diffbio-variant."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,1 @@
+"""The conformance examples of the variant calling operators."""
