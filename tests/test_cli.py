@@ -87,9 +87,10 @@ def test_operators_are_listed_by_distribution_with_their_keys(diffbio):
     status, printed, _ = diffbio("operators")
     assert status == 0
     assert "diffbio-singlecell" in printed
+    words = " ".join(printed.split())  # long lists of keys are broken into lines
     for name, found in registry().operators.items():
-        assert name in printed
-        assert ", ".join(found.declaration.writes) in printed
+        assert name in words
+        assert ", ".join(found.declaration.writes) in words
 
 
 def test_show_gives_shapes_and_the_configuration(diffbio):
@@ -207,6 +208,29 @@ def test_a_file_that_is_not_there_is_one_message(diffbio, recipe, monkeypatch, t
     assert status == 1
     assert said in complaint
     assert "Traceback" not in complaint
+
+
+def test_further_options_are_those_of_the_reader(diffbio, recipe, cells, tmp_path):
+    edited(recipe, 'key = "normalized"', "").write_text(recipe.read_text().replace('labels = "bulk_labels"', ""))
+    options = ("--key", "normalized", "--labels=bulk_labels")
+    status, printed, complaint = diffbio("fit", recipe, cells, "--out", tmp_path / "run", *options)
+    assert status == 0, complaint
+    assert "best epoch" in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--kay", "normalized"], "no option 'kay'"),
+        (["--key"], "has no value"),
+        (["more.h5ad"], "one argument too many"),
+    ],
+)
+def test_an_option_that_the_reader_lacks_is_one_message(diffbio, recipe, cells, tmp_path, arguments, said):
+    status, _, complaint = diffbio("fit", recipe, cells, "--out", tmp_path / "run", *arguments)
+    assert status == 1
+    assert complaint.startswith("error:")
+    assert said in complaint
 
 
 def test_square_brackets_of_a_message_reach_the_reader(diffbio, recipe, cells, tmp_path):

@@ -16,7 +16,8 @@ from diffbio.cli import listing, running
 from diffbio.core.errors import DiffbioError
 from diffbio.core.registry import registry
 
-_PLUGIN_CONTEXT = {"allow_extra_args": True, "ignore_unknown_options": True}
+_OPEN = {"allow_extra_args": True, "ignore_unknown_options": True}
+"""For commands of plugins, and for those whose further options are those of a reader."""
 
 
 def make_app() -> typer.Typer:
@@ -30,11 +31,11 @@ def make_app() -> typer.Typer:
     )
     app.command("operators")(listing.operators)
     app.command("show")(listing.show)
-    app.command("fit")(running.fit_command)
-    app.command("apply")(running.apply_command)
+    app.command("fit", context_settings=_OPEN)(running.fit_command)
+    app.command("apply", context_settings=_OPEN)(running.apply_command)
     for name, found in registry().commands.items():
         summary = f"{found.declaration.summary} [{found.distribution}]"
-        app.command(name, help=summary, context_settings=_PLUGIN_CONTEXT, add_help_option=False)(_lazy(name))
+        app.command(name, help=summary, context_settings=_OPEN, add_help_option=False)(_lazy(name))
     return app
 
 

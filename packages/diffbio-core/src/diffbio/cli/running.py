@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import shutil
-from collections.abc import Mapping
+import tomllib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,12 +19,16 @@ _Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
 
 
 def fit_command(
+    context: typer.Context,
     recipe: Annotated[str, typer.Argument(help="A recipe: a TOML file, or the name of a registered one.")],
     data: Annotated[Path, typer.Argument(help="The file or folder to train on, such as cells.h5ad.")],
     out: Annotated[Path, typer.Option(help="The folder to write the run to.")],
     seed: _Seed = 0,
 ) -> None:
-    """Train the pipeline of RECIPE on DATA: weights, history and training curves go to OUT."""
+    """Train the pipeline of RECIPE on DATA: weights, history and training curves go to OUT.
+
+    Further options go to the reader of DATA, such as --reference genome.fa for reads, before those of the recipe.
+    """
     # the listing commands must not pay for these imports
     import jax
 
@@ -33,7 +38,7 @@ def fit_command(
     console = Console()
     named = recipe in registry().recipes and not Path(recipe).exists()
     wanted = registry().load("recipes", recipe)() if named else Recipe.read(recipe)
-    dataset = read_dataset(data, data_options(wanted))
+    dataset = read_dataset(data, {**data_options(wanted), **reader_options(context.args)})
     pipeline, plan, loss, key = prepare(wanted, dataset, key=jax.random.key(seed))
     console.print(pipeline.describe(), highlight=False, markup=False, soft_wrap=True)
     if plan.anchored:
@@ -56,7 +61,8 @@ def fit_command(
     console.print(f"best epoch {result.best_epoch}; the run is in {out}", markup=False)
 
 
-def apply_command(
+def apply_command(  # noqa: PLR0917 - typer makes a command line of them
+    context: typer.Context,
     run: Annotated[Path, typer.Argument(help="A folder that `diffbio fit` wrote.")],
     data: Annotated[Path, typer.Argument(help="The file or folder to apply it to.")],
     out: Annotated[Path, typer.Option(help="The file to write, such as annotated.h5ad.")],
@@ -66,6 +72,7 @@ def apply_command(
     """Apply the trained pipeline of RUN to DATA: results go to OUT, figures beside it.
 
     Arrays as large as the data that only a later step reads (scaled expression, say) are left out, unless --all.
+    Further options go to the reader of DATA, such as --reference genome.fa for reads, before those of the recipe.
     """
     import jax  # as above
     import numpy as np
@@ -77,7 +84,8 @@ def apply_command(
     console = Console()
     pipeline, saved = load(run), describe_saved(run)
     metadata = saved["metadata"]
-    dataset = read_dataset(data, saved["recipe"].get("data", {}), trained_on=metadata)
+    options = {**saved["recipe"].get("data", {}), **reader_options(context.args)}
+    dataset = read_dataset(data, options, trained_on=metadata)
     results = transform(pipeline, dataset, key=jax.random.key(seed))
     out.parent.mkdir(parents=True, exist_ok=True)
     write = _by_suffix("writers", out).declaration.load()
@@ -99,12 +107,45 @@ def _without_intermediates(pipeline: Any, row: Mapping[str, Any], results: Mappi
     return {key: array for key, array in results.items() if key not in read or array.ndim < 2 or array[0].size < width}
 
 
+def reader_options(arguments: Sequence[str]) -> dict[str, Any]:
+    """Return the options of a reader that stand on the command line, as `--name value` or `--name=value`.
+
+    Values are numbers, true or false, or lists where they read as such in TOML, and otherwise text.
+
+    Raises:
+        ConfigError: An argument is no option, or an option has no value.
+
+    Example:
+        >>> reader_options(["--reference", "genome.fa", "--min-depth=3"])
+        {'reference': 'genome.fa', 'min_depth': 3}
+    """
+    options: dict[str, Any] = {}
+    waiting = list(arguments)
+    while waiting:
+        name, separator, value = waiting.pop(0).partition("=")
+        if not name.startswith("--"):
+            raise ConfigError(f"{name!r} is one argument too many; options of the reader are given as --name value")
+        if not separator:
+            if not waiting:
+                raise ConfigError(f"the option {name} has no value; give it as {name} value")
+            value = waiting.pop(0)
+        options[name.removeprefix("--").replace("-", "_")] = _value(value)
+    return options
+
+
+def _value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
 def read_dataset(path: Path, options: Mapping[str, Any], *, trained_on: Mapping[str, Any] | None = None) -> Any:
     """Read a file with the reader that its suffix names.
 
     Args:
         path: The file or folder.
-        options: The reader's options, from the recipe's `data` table.
+        options: The reader's options, from the recipe's `data` table and the command line.
         trained_on: The metadata of the dataset that a pipeline was trained on; what the reader has an option for
             (gene and class names) is fixed to it.
 
@@ -116,7 +157,7 @@ def read_dataset(path: Path, options: Mapping[str, Any], *, trained_on: Mapping[
     known = [name for name in inspect.signature(read).parameters if name != "path"]
     unknown = [name for name in options if name not in known]
     if unknown:
-        raise ConfigError(f"the recipe's data table has {listed(unknown)}; the reader takes {listed(known)}")
+        raise ConfigError(f"the reader of {path.name} has no option {listed(unknown)}; it takes {listed(known)}")
     fixed = {name: value for name, value in (trained_on or {}).items() if name in known and value is not None}
     return read(path, **{**fixed, **options})
 
