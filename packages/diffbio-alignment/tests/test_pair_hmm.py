@@ -8,13 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from every_alignment import every_alignment
 from flax import nnx
 from jax.test_util import check_grads
 
 from diffbio.core.errors import ConfigError, ContractError
 from diffbio.io.sequence import DNA, PROTEIN, encode
 from diffbio.operators.alignment.best_path import best_path
-from diffbio.operators.alignment.ends import GLOBAL
+from diffbio.operators.alignment.ends import GLOBAL, Ends
 from diffbio.operators.alignment.pair_hmm import PairHMM, PairHMMConfig, pair_alignment
 from diffbio.operators.alignment.pair_model import PairModel, pair_weights
 from diffbio.operators.alignment.substitution import substitution_matrix
@@ -285,3 +286,28 @@ def test_wrong_settings_and_sequences_are_named() -> None:
         PairHMMConfig(gap_open=1.0)
     with pytest.raises(ContractError, match="distributions over 4 and 3 letters, and the model has 4"):
         pair_weights(a_model(4), jnp.ones((2, 4)), jnp.ones((2, 3)), jnp.array([2, 2]))
+
+
+def test_a_read_fits_into_a_haplotype_at_no_cost_for_its_ends() -> None:
+    """With the ends of the target free, what is outside counts as unrelated: all alignments, written out."""
+    model, ends = a_model(4), Ends(y_begin=True, y_end=True)
+    query, target, lengths = jnp.eye(4)[jnp.array([1, 2])], jnp.eye(4)[jnp.array([0, 1, 2, 3])], jnp.array([2, 4])
+    pair, once, _ = pair_weights(model, query, target, lengths)
+    alignments = every_alignment(
+        np.asarray(pair.scores, np.float64), float(pair.gap_open), float(pair.gap_extend), ends
+    )
+    expected = np.logaddexp.reduce([alignment.score for alignment in alignments]) + float(once)
+    found = pair_alignment(model, query, target, lengths, ends=ends)
+    assert float(found.pair_log_odds) * np.log(2) == pytest.approx(expected, abs=1e-5)
+    hmm = PairHMM(PairHMMConfig(alphabet=DNA, identity=0.99, free_ends=("target_begin", "target_end")))
+    data = {"query": query[None], "target": target[None]}
+    within = hmm.apply(data, {}, None)[0]["pair_log_odds"]
+    whole = PairHMM(PairHMMConfig(alphabet=DNA, identity=0.99)).apply(data, {}, None)[0]["pair_log_odds"]
+    assert float(within[0]) > float(whole[0]) + 5
+    equal = float(jnp.trace(hmm.model().pairs))
+    assert equal == pytest.approx(0.99, abs=1e-5)
+
+
+def test_an_end_that_is_named_twice_is_refused() -> None:
+    with pytest.raises(ConfigError, match="name each end once"):
+        PairHMMConfig(free_ends=("target_end", "target_end"))

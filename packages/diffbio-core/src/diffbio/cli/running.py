@@ -86,9 +86,10 @@ def apply_command(  # noqa: PLR0917 - typer makes a command line of them
     metadata = saved["metadata"]
     options = {**saved["recipe"].get("data", {}), **reader_options(context.args)}
     dataset = read_dataset(data, options, trained_on=metadata)
-    results = transform(pipeline, dataset, key=jax.random.key(seed))
+    writer = _by_suffix("writers", out).declaration
+    results = transform(pipeline, dataset, key=jax.random.key(seed), keys=None if everything else writer.reads)
     out.parent.mkdir(parents=True, exist_ok=True)
-    write = _by_suffix("writers", out).declaration.load()
+    write = writer.load()
     if not everything:
         results = _without_intermediates(pipeline, dataset.take(np.arange(1)), results)
     write(out, dataset, results, metadata={**metadata, "recipe": saved["recipe"]})
@@ -164,10 +165,15 @@ def read_dataset(path: Path, options: Mapping[str, Any], *, trained_on: Mapping[
 
 def _by_suffix(kind: str, path: Path) -> Registered:
     found = getattr(registry(), kind)
-    suffix = "/" if path.is_dir() and path.suffix != ".zarr" else path.suffix
-    for entry in found.values():
-        if suffix in entry.declaration.suffixes:
-            return entry
+    name = "/" if path.is_dir() and path.suffix != ".zarr" else path.name
+    fitting = [
+        (len(suffix), entry)
+        for entry in found.values()
+        for suffix in entry.declaration.suffixes
+        if name.endswith(suffix)
+    ]
+    if fitting:
+        return max(fitting, key=lambda pair: pair[0])[1]
     if kind == "readers" and not path.exists():
         raise DataError(f"there is no file {path}")
     known = sorted({suffix for entry in found.values() for suffix in entry.declaration.suffixes})

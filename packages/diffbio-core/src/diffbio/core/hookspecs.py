@@ -83,9 +83,15 @@ class ReaderDeclaration(Declaration):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WriterDeclaration(Declaration):
-    """A function `write(path, dataset, results, *, metadata)` for files with these suffixes."""
+    """A function `write(path, dataset, results, *, metadata)` for files with these suffixes.
+
+    Attributes:
+        suffixes: Ends of file names; one that is longer comes first (`.vcf.gz` before `.gz`).
+        reads: The results that it takes, so that no others are computed; None for all.
+    """
 
     suffixes: tuple[str, ...]
+    reads: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

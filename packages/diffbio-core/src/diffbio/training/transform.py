@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import jax
@@ -17,7 +17,12 @@ _ROWS_AT_ONCE = 4096
 
 
 def transform(
-    pipeline: Pipeline, data: Dataset, *, batch_size: int | None = None, key: jax.Array | None = None
+    pipeline: Pipeline,
+    data: Dataset,
+    *,
+    batch_size: int | None = None,
+    key: jax.Array | None = None,
+    keys: Collection[str] | None = None,
 ) -> dict[str, np.ndarray]:
     """Return what the pipeline writes for every observation of a dataset.
 
@@ -27,19 +32,22 @@ def transform(
     Args:
         pipeline: The trained pipeline.
         data: The observations.
-        batch_size: Rows at a time; by default 4,096 for a pipeline that acts per observation, else all.
+        batch_size: Rows at a time; by default, for a pipeline that acts per observation, the dataset's `rows_at_once`,
+            or 4,096 if it has no such attribute, else all.
         key: A random key, for a stochastic pipeline.
+        keys: What to return of that which the pipeline writes, by default all; the rest is not even computed.
 
     Returns:
-        An array for each key that the pipeline writes.
+        An array for each key.
 
     Example:
         `transform(load("run"), read("cells.h5ad"))["embeddings"]`
     """
     if batch_size is None:
-        batch_size = _ROWS_AT_ONCE if _acts_per_row(pipeline) else len(data)
+        rows_at_once: int = getattr(data, "rows_at_once", _ROWS_AT_ONCE)
+        batch_size = rows_at_once if _acts_per_row(pipeline) else len(data)
     graphdef, state = nnx.split(pipeline)
-    written = pipeline.contract.writes
+    written = tuple(name for name in pipeline.contract.writes if keys is None or name in keys)
     apply = _compiled(graphdef, written)
     parts = []
     for number, start in enumerate(range(0, len(data), batch_size)):

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Literal
 
 import jax.numpy as jnp
 from jaxtyping import Array, Int
+
+from diffbio.core.errors import ConfigError
+
+FreeEnd = Literal["query_begin", "query_end", "target_begin", "target_end"]
+"""An end of which positions may stay outside; the query is x, the target y."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +37,34 @@ class Ends:
 LOCAL = Ends(local=True)
 GLOBAL = Ends()
 SEMI_GLOBAL = Ends(x_begin=True, x_end=True, y_begin=True, y_end=True)
+
+
+def ends_of(free: Collection[FreeEnd]) -> Ends:
+    """Return the ends of which positions may stay outside.
+
+    Args:
+        free: Their names.
+
+    Example:
+        >>> ends_of(["target_begin", "target_end"])
+        Ends(local=False, x_begin=False, x_end=False, y_begin=True, y_end=True)
+    """
+    return Ends(
+        x_begin="query_begin" in free,
+        x_end="query_end" in free,
+        y_begin="target_begin" in free,
+        y_end="target_end" in free,
+    )
+
+
+def require_each_end_once(config: str, free: Collection[FreeEnd]) -> None:
+    """Check the names of free ends.
+
+    Raises:
+        ConfigError: One is named twice.
+    """
+    if len(set(free)) < len(free):
+        raise ConfigError(f"{config}.free_ends is {free!r}; name each end once")
 
 
 type Lengths = Int[Array, "2"] | tuple[Array, Array]

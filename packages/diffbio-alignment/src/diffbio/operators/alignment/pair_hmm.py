@@ -31,7 +31,7 @@ from jaxtyping import Array, Float, Int
 
 from diffbio.core import Operator, OperatorConfig, Softness
 from diffbio.io.sequence.alphabets import PROTEIN
-from diffbio.operators.alignment.ends import GLOBAL
+from diffbio.operators.alignment.ends import GLOBAL, Ends, FreeEnd, ends_of, require_each_end_once
 from diffbio.operators.alignment.pair_model import PairModel, pair_weights
 from diffbio.operators.alignment.soft_alignment import pair_lengths, soft_alignment
 from diffbio.operators.alignment.substitution import substitution_matrix, symmetric
@@ -47,22 +47,36 @@ class PairHMMConfig(OperatorConfig):
     Args:
         alphabet: The letters, in the order of the sequences' last axis.
         matrix: Substitution matrix whose target frequencies the pairs of letters have; see `substitution_matrix`.
+        identity: In place of a matrix, the probability that the letters of a pair are equal, whichever it is; `None`
+            for the matrix.
         gap_open: Probability delta of a gap in the one, and of one in the other sequence, before each pair of letters.
         gap_extend: Probability epsilon that a gap goes on.
         end: Probability that the alignment ends; without gaps it has 1 / end - 1 letters on average.
         temperature: The softness tau; with 1 the log-odds are a likelihood ratio.
         band: Largest difference of the positions of an aligned pair; `None` for any.
+        free_ends: Ends of which positions may stay outside, as if unrelated; the two of the target to fit a read into a
+            haplotype.
         learnable: Whether training changes the probabilities.
+
+    Raises:
+        ConfigError: An end is named twice.
     """
 
     alphabet: str = PROTEIN
     matrix: str = "BLOSUM62"
+    identity: Annotated[float, Gt(0), Lt(1)] | None = None
     gap_open: Annotated[float, Gt(0), Lt(1)] = 0.05
     gap_extend: Annotated[float, Gt(0), Lt(1)] = 0.7
     end: Annotated[float, Gt(0), Lt(1)] = 0.01
     temperature: Annotated[float, Gt(0)] = 1.0
     band: Annotated[int, Ge(1)] | None = None
+    free_ends: tuple[FreeEnd, ...] = ()
     learnable: bool = True
+
+    def __post_init__(self) -> None:
+        """Check each field, then that no end is named twice."""
+        super().__post_init__()
+        require_each_end_once("PairHMMConfig", self.free_ends)
 
 
 class PairAlignment(NamedTuple):
@@ -84,7 +98,7 @@ class PairAlignment(NamedTuple):
     gap_extends: Float[Array, "*pairs"]
 
 
-@partial(jax.jit, static_argnames="band")
+@partial(jax.jit, static_argnames=("band", "ends"))
 def pair_alignment(
     model: PairModel,
     query: Float[Array, "query letters"],
@@ -93,6 +107,7 @@ def pair_alignment(
     *,
     softness: ArrayLike = 1.0,
     band: int | None = None,
+    ends: Ends = GLOBAL,
 ) -> PairAlignment:
     """Return log-odds, log-likelihood and posterior of two sequences.
 
@@ -103,6 +118,7 @@ def pair_alignment(
         lengths: How many positions of each count, the first ones; none may.
         softness: tau > 0; with 1 sums over alignments, towards 0 the most likely one (Viterbi).
         band: Largest difference of the positions of an aligned pair, in a sum over fewer alignments.
+        ends: Which ends are free: letters outside of the alignment are as those of unrelated sequences.
 
     Returns:
         Log-odds () in bits, log-likelihood () in nats, posterior (query, target), 0 beyond the lengths, and expected
@@ -125,11 +141,20 @@ def pair_alignment(
         gap_open=pair.gap_open,
         gap_extend=pair.gap_extend,
         softness=softness,
-        ends=GLOBAL,
+        ends=ends,
         band=band,
     )
     log_odds = found.alignment_score + once
     return PairAlignment(log_odds / _LN2, log_odds + unrelated, *found[1:])
+
+
+def _pairs(config: PairHMMConfig) -> np.ndarray:
+    """Return the probability of each pair of letters before training (letters, letters)."""
+    if config.identity is None:
+        return np.asarray(target_frequencies(substitution_matrix(config.matrix, config.alphabet)).pairs)
+    n_letters = len(config.alphabet)
+    equal, other = config.identity / n_letters, (1 - config.identity) / (n_letters * (n_letters - 1))
+    return np.where(np.eye(n_letters) == 1, equal, other)
 
 
 class PairHMM(Operator[PairHMMConfig]):
@@ -159,7 +184,7 @@ class PairHMM(Operator[PairHMMConfig]):
     def __init__(self, config: PairHMMConfig, *, rngs: nnx.Rngs | None = None) -> None:
         super().__init__(config, rngs=rngs)
         kind = nnx.Param if config.learnable else nnx.Variable
-        pairs = target_frequencies(substitution_matrix(config.matrix, config.alphabet)).pairs
+        pairs = _pairs(config)
         self.pair_logits = kind(jnp.asarray(np.log(pairs), jnp.float32))
         self.gap_open_logit, self.gap_extend_logit, self.end_logit = (
             kind(jnp.float32(np.log(chance / (1 - chance))))
@@ -183,7 +208,11 @@ class PairHMM(Operator[PairHMMConfig]):
     ) -> PairAlignment:
         """Return log-odds, log-likelihood and posterior of each pair."""
         align: Callable[..., PairAlignment] = partial(
-            pair_alignment, self.model(), softness=self.softness(), band=self.config.band
+            pair_alignment,
+            self.model(),
+            softness=self.softness(),
+            band=self.config.band,
+            ends=ends_of(self.config.free_ends),
         )
         for _ in query.shape[:-2]:
             align = jax.vmap(align)

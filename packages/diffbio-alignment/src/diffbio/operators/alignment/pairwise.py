@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Literal
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
@@ -21,10 +21,9 @@ from flax import nnx
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from diffbio.core.errors import ConfigError
 from diffbio.io.sequence.alphabets import encode
 from diffbio.operators.alignment.best_path import best_path
-from diffbio.operators.alignment.ends import LOCAL, Ends
+from diffbio.operators.alignment.ends import LOCAL, Ends, FreeEnd, ends_of, require_each_end_once
 from diffbio.operators.alignment.hard_alignment import HardAlignment, written_out
 from diffbio.operators.alignment.recurrence import Pair
 from diffbio.operators.alignment.scoring import ScoredAlignment, ScoringConfig
@@ -32,8 +31,6 @@ from diffbio.operators.alignment.soft_alignment import SoftAlignment, pair_lengt
 
 _PAIRS_AT_ONCE = 16
 """Pairs that are aligned side by side: enough to fill the lanes of a processor."""
-
-FreeEnd = Literal["query_begin", "query_end", "target_begin", "target_end"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,8 +74,7 @@ class NeedlemanWunschConfig(SmithWatermanConfig):
     def __post_init__(self) -> None:
         """Check each field, then that no end is named twice."""
         super().__post_init__()
-        if len(set(self.free_ends)) < len(self.free_ends):
-            raise ConfigError(f"NeedlemanWunschConfig.free_ends is {self.free_ends!r}; name each end once")
+        require_each_end_once("NeedlemanWunschConfig", self.free_ends)
 
 
 class _PairwiseAlignment[C: SmithWatermanConfig](ScoredAlignment[C]):
@@ -203,11 +199,4 @@ class SmoothNeedlemanWunsch(_PairwiseAlignment[NeedlemanWunschConfig]):
     """
 
     def __init__(self, config: NeedlemanWunschConfig, *, rngs: nnx.Rngs | None = None) -> None:
-        free = config.free_ends
-        ends = Ends(
-            x_begin="query_begin" in free,
-            x_end="query_end" in free,
-            y_begin="target_begin" in free,
-            y_end="target_end" in free,
-        )
-        super().__init__(config, ends=ends, rngs=rngs)
+        super().__init__(config, ends=ends_of(config.free_ends), rngs=rngs)
