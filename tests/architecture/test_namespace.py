@@ -32,7 +32,7 @@ OWNED = {
         "plugins/singlecell",
         "singlecell",
     },
-    "diffbio-variant": {"io/reads", "operators/variant", "plugins/variant"},
+    "diffbio-variant": {"io/reads", "losses/variant", "operators/variant", "pipelines/variant", "plugins/variant"},
 }
 """The regular packages of each distribution. Who adds a distribution, or a package to one, says so here."""
 

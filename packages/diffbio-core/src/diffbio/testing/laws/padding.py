@@ -119,5 +119,5 @@ def _widened(arrays: Arrays, like: Arrays) -> Arrays:
     result = {}
     for key, array in arrays.items():
         missing = np.subtract(like[key].shape, array.shape)
-        result[key] = jnp.pad(array, [(0, int(count)) for count in missing])
+        result[key] = jnp.pad(array, [(0, int(count)) for count in missing]) if array.ndim else array
     return result

@@ -20,7 +20,6 @@ References:
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Literal, NamedTuple
@@ -36,13 +35,13 @@ from jaxtyping import Array, Bool, Float, Int
 
 from diffbio.core import Operator, OperatorConfig, Softness
 from diffbio.operators.variant.base_weights import counting_bases, over_windows
+from diffbio.operators.variant.call_quality import phred_of_the_best
 
 _N_LETTERS = 4
 _LEAST_SHARE_OF_A_DEPENDENT_ERROR = 0.03
 """eta: what even the last of many equal errors counts."""
 
 _LEAST_QUALITY, _LARGEST_QUALITY = 4.0, 63.0  # Phred; what is beyond counts as these, as in samtools
-_PHRED = 10 / math.log(10)
 
 
 def genotype_alleles(ploidy: int) -> Int[np.ndarray, "genotypes ploidy"]:
@@ -254,21 +253,16 @@ class GenotypeLikelihood(Operator[GenotypeLikelihoodConfig]):
         """Return posteriors by Bayes' rule, and what follows from them."""
         ploidy = self.config.ploidy
         alleles = genotype_alleles(ploidy)
-        logits = (jnp.log(genotype_prior(reference, self.config.heterozygosity, ploidy)) + log_likelihoods) / (
-            self.softness()
-        )
+        prior = genotype_prior(reference, self.config.heterozygosity, ploidy)
+        logits = (jnp.log(prior) + log_likelihoods) / self.softness()
         posteriors = jax.nn.softmax(logits, axis=-1)
-        top = logits.max(-1, keepdims=True)
-        best = jnp.arange(logits.shape[-1]) == logits.argmax(-1, keepdims=True)
-        others = jax.nn.logsumexp(jnp.where(best, -jnp.inf, logits), axis=-1)
-        wrong = others - jnp.logaddexp(others, top[..., 0])  # log of the probability of all but the best
         same = np.flatnonzero((alleles == alleles[:, :1]).all(1))  # the genotypes of one letter, in its order
         of_reference = (posteriors[..., same] * reference).sum(-1)
         dosage = (alleles[:, :, None] == np.arange(_N_LETTERS)).sum(1)
         return Genotypes(
             log_likelihoods,
             posteriors,
-            -_PHRED * wrong,
+            phred_of_the_best(logits),
             jnp.where(reference.sum(-1) > 0, 1 - of_reference, 0.0),
             posteriors @ jnp.asarray(dosage, posteriors.dtype),
         )
