@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from diffbio.operators.alignment.semirings import NEVER
 
@@ -43,6 +43,23 @@ def average_linkage(similarity: Float[Array, "sequences sequences"]) -> Int[Arra
 
     start = jnp.where(diagonal, NEVER, similarity), jnp.ones(n_sequences, similarity.dtype)
     return lax.scan(join, start, None, length=n_sequences - 1)[1]
+
+
+def branches(joins: Int[Array, "joins 2"]) -> Bool[Array, "joins 2 sequences"]:
+    """Return for both branches of each join which sequences are at their ends.
+
+    Args:
+        joins: By `average_linkage`.
+
+    Example:
+        >>> branches(jnp.array([[0, 2], [0, 1]])).astype(int).tolist()
+        [[[1, 0, 0], [0, 0, 1]], [[1, 0, 1], [0, 1, 0]]]
+    """
+
+    def join(group: Array, pair: Array) -> tuple[Array, Array]:
+        return jnp.where(group == pair[1], pair[0], group), group == pair[:, None]
+
+    return lax.scan(join, jnp.arange(len(joins) + 1), joins)[1]
 
 
 def sorted_pair(place: Array, size: int) -> tuple[Array, Array]:

@@ -18,6 +18,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from annotated_types import Ge, Gt
 from jax import lax
@@ -29,6 +30,7 @@ from diffbio.operators.alignment.ends import GLOBAL
 from diffbio.operators.alignment.guide_tree import average_linkage
 from diffbio.operators.alignment.progressive import Columns, progressive_alignment
 from diffbio.operators.alignment.scoring import ScoredAlignment, ScoringConfig
+from diffbio.operators.alignment.sparse_posteriors import Posteriors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +48,7 @@ class ProgressiveMSAConfig(ScoringConfig):
             odds.
         learnable: Whether training changes the matrix and the gap costs.
         consistency_rounds: How often third sequences are asked.
+        refinement_rounds: How often the alignment is parted at each branch of the tree, and aligned again.
     """
 
     n_columns: Annotated[int, Ge(1)]
@@ -54,6 +57,7 @@ class ProgressiveMSAConfig(ScoringConfig):
     gap_extend: Annotated[float, Gt(0)] = 2.1
     temperature: Annotated[float, Gt(0)] = 2.885
     consistency_rounds: Annotated[int, Ge(0)] = 2
+    refinement_rounds: Annotated[int, Ge(0)] = 2
 
 
 class SoftMSA(NamedTuple):
@@ -75,34 +79,37 @@ class SoftMSA(NamedTuple):
 def multiple_alignment(
     letters: Float[Array, "sequences positions letters"],
     lengths: Int[Array, " sequences"],
-    posteriors: Float[Array, "sequences sequences positions positions"],
+    posteriors: Posteriors,
     *,
     n_columns: int,
     consistency_rounds: int = 2,
+    refinement_rounds: int = 2,
 ) -> SoftMSA:
     """Return the alignment of many sequences that follows from the posteriors of pairs.
 
     Args:
         letters: Distributions over an alphabet.
         lengths: How many positions count.
-        posteriors: Probability that two positions of two sequences are aligned; that of a sequence with itself is the
-            identity.
+        posteriors: The pairs of positions that are likely, by `pairwise_posteriors` or `sparse_posteriors`.
         n_columns: Room for columns.
         consistency_rounds: How often third sequences are asked.
+        refinement_rounds: How often the alignment is parted at each branch of the tree, and aligned again.
 
     Returns:
         Columns, weights, profile and accuracy; NaN in place of all weights if there are too few columns.
 
     Example:
+        >>> from diffbio.operators.alignment.sparse_posteriors import sparse_posteriors
         >>> letters, lengths = jnp.ones((2, 1, 4)) / 4, jnp.array([1, 1])
-        >>> aligned = multiple_alignment(letters, lengths, jnp.ones((2, 2, 1, 1)), n_columns=2)
+        >>> aligned = multiple_alignment(letters, lengths, sparse_posteriors(jnp.ones((2, 2, 1, 1))), n_columns=2)
         >>> aligned.alignment_columns.tolist(), aligned.column_weights.tolist()
         ([[0], [0]], [[[1.0, 0.0]], [[1.0, 0.0]]])
     """
     believed = consistent(posteriors, consistency_rounds)
     fixed = lax.stop_gradient(believed)
-    similarity = fixed.sum((2, 3)) / jnp.maximum(jnp.minimum(lengths[:, None], lengths), 1)
-    columns = progressive_alignment(fixed, lengths, average_linkage(similarity), n_columns)
+    similarity = fixed.value.sum((2, 3)) / jnp.maximum(jnp.minimum(lengths[:, None], lengths), 1)
+    joins = average_linkage(similarity)
+    columns = progressive_alignment(fixed, lengths, joins, n_columns, refinement_rounds=refinement_rounds)
     within = jnp.arange(letters.shape[1]) < lengths[:, None]
     weights, accuracy = _support(believed, columns, within, n_columns)
     enough = jnp.where(columns.n_needed > n_columns, jnp.nan, 1.0)
@@ -114,19 +121,22 @@ def multiple_alignment(
     )
 
 
-def _support(posteriors: Array, columns: Columns, within: Array, n_columns: int) -> tuple[Array, Array]:
+def _support(posteriors: Posteriors, columns: Columns, within: Array, n_columns: int) -> tuple[Array, Array]:
     """Return the weight of each column for each residue, and the expected share of right pairs."""
     n_sequences, n_positions = within.shape
 
-    def add(weights: Array, of_sequence: tuple[Array, Array]) -> tuple[Array, None]:
-        """Add what one sequence says of all residues."""
-        column, matches = of_sequence
-        return weights.at[:, :, column].add(matches, mode="drop"), None
+    sequence, residue = jnp.arange(n_sequences)[:, None, None], jnp.arange(n_positions)[:, None]
 
-    start = jnp.zeros((n_sequences, n_positions, n_columns), posteriors.dtype)
-    votes, _ = lax.scan(add, start, (columns.column, posteriors.transpose(1, 0, 2, 3)))
+    def add(weights: Array, of_sequence: tuple[Array, Posteriors]) -> tuple[Array, None]:
+        """Add what one sequence says of all residues."""
+        column, partners = of_sequence
+        return weights.at[sequence, residue, column[partners.position]].add(partners.value, mode="drop"), None
+
+    start = jnp.zeros((n_sequences, n_positions, n_columns), posteriors.value.dtype)
+    of_others = jax.tree.map(lambda every: jnp.swapaxes(every, 0, 1), posteriors)
+    votes, _ = lax.scan(add, start, (columns.column, of_others))
     own = jnp.minimum(columns.column, n_columns - 1)[..., None]
-    members = jnp.zeros(n_columns, posteriors.dtype).at[columns.column].add(1.0, mode="drop")
+    members = jnp.zeros(n_columns, votes.dtype).at[columns.column].add(1.0, mode="drop")
     others = jnp.take_along_axis(votes, own, axis=-1)[..., 0] - 1  # the residue itself is no pair
     right = jnp.where(within, others, 0.0).sum()
     accuracy = right / jnp.maximum((members * (members - 1)).sum(), 1)
@@ -168,13 +178,26 @@ class SoftProgressiveMSA(ScoredAlignment[ProgressiveMSAConfig]):
             )
         lengths = jnp.full(n_sequences, n_positions) if sequence_length is None else sequence_length
 
-        def align(x: Array, y: Array, pair: Array) -> Array:
-            return self.align(x, y, pair, ends=GLOBAL).alignment_posterior
-
         return multiple_alignment(
             sequences,
             lengths,
-            pairwise_posteriors(sequences, lengths, align),
+            self.posteriors(sequences, lengths),
             n_columns=self.config.n_columns,
-            consistency_rounds=self.config.consistency_rounds,
+            consistency_rounds=0,  # they have been asked
+            refinement_rounds=self.config.refinement_rounds,
         )
+
+    def posteriors(
+        self, sequences: Float[Array, "sequences positions letters"], lengths: Int[Array, " sequences"]
+    ) -> Posteriors:
+        """Return the posteriors of all pairs, after third sequences have been asked.
+
+        Args:
+            sequences: Distributions over the letters.
+            lengths: How many positions count.
+        """
+
+        def align(x: Array, y: Array, pair: Array) -> Array:
+            return self.align(x, y, pair, ends=GLOBAL).alignment_posterior
+
+        return consistent(pairwise_posteriors(sequences, lengths, align), self.config.consistency_rounds)

@@ -106,6 +106,7 @@ def read_sites(
     flank: int = 24,
     max_reads: int = 48,
     longest_gap: int = 16,
+    missing_quality: int | None = None,
     filters: ReadFilters = MPILEUP,
 ) -> SiteDataset:
     """Read the candidates of aligned reads, with the reads around them.
@@ -120,6 +121,7 @@ def read_sites(
         flank: Columns of the window on each side of the site.
         max_reads: Rows of reads; of a site with more the ones evenly spaced by their begin are taken.
         longest_gap: Letters of the longest insertion or deletion; a candidate with a longer one is left out, and told.
+        missing_quality: Phred of the bases of reads without qualities; by default such a read is an error.
         filters: Which reads are used.
 
     Returns:
@@ -138,7 +140,7 @@ def read_sites(
             "gap, and both others be at least 1"
         )
     fasta = Reference(reference)
-    file = AlignmentFile(path, reference=fasta)
+    file = AlignmentFile(path, reference=fasta, missing_quality=missing_quality)
     found = find_candidates(file, fasta, regions, min_reads=min_reads, min_share=min_share, filters=filters)
     if not found:
         raise DataError(
