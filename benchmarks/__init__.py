@@ -13,4 +13,6 @@ BENCHMARKS = {
     "singlecell": "CPU time of the single-cell algorithms beside scikit-learn, SciPy and scanpy, over sizes",
     "alignment": "CPU time and memory of pairwise alignment beside parasail, and of trimming beside cutadapt",
     "families": "multiple alignment beside MAFFT, MUSCLE, ClustalW and Kalign, profile HMMs beside HMMER",
+    "pileup": "CPU time of aligned reads as arrays beside pysam alone, and of the pileup beside reads x reference",
+    "variants": "variants called from simulated reads beside bcftools and freebayes, trained jointly and frozen",
 }

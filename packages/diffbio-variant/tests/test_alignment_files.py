@@ -3,7 +3,6 @@
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -376,25 +375,6 @@ def test_counts_of_real_files_are_those_of_samtools(data: str, overlaps: bool, t
     )
     assert n_positions > 1000
     assert different == 0
-
-
-@pytest.mark.slow
-def test_a_hundred_thousand_reads_take_few_seconds(tmp_path: Path, certificate) -> None:
-    path, _ = alignments.real_file("dwgsim and bwa on lambda", tmp_path, n_pairs=50_000)
-    seconds = []
-    for _ in range(3):
-        begin = time.perf_counter()
-        n_reads = sum(len(reads.names) for reads in AlignmentFile(path).reads())
-        seconds.append(time.perf_counter() - begin)
-    certificate(
-        operator="AlignmentFile",
-        reference="a clock",
-        data=f"{n_reads} reads of 100 bases, lambda",
-        quantity="reads per second",
-        value=n_reads / min(seconds),
-        bar=">= 30,000",
-    )
-    assert n_reads / min(seconds) >= 30_000
 
 
 CHILD = """

@@ -132,6 +132,7 @@ def test_error_terms_are_learned_from_genotypes() -> None:
         "base_positions": np.tile(np.arange(400, dtype=np.int32), (30, 1)),
         "reference": np.eye(4, dtype=np.float32)[truth],
     }
+
     @jax.jit
     def loss(offset: jax.Array) -> jax.Array:
         operator = GenotypeLikelihood(GenotypeLikelihoodConfig(ploidy=1, dependence=1.0))

@@ -1,6 +1,5 @@
 """Reads over windows: each position counted once as htslib counts it, few shapes, nothing lost at the borders."""
 
-import time
 from pathlib import Path
 
 import alignments
@@ -256,23 +255,3 @@ def test_windows_of_real_files_have_the_counts_of_samtools(data: str, tmp_path: 
             bar="<= 512",
         )
         assert n_positions <= 512
-
-
-@pytest.mark.slow
-def test_a_hundred_thousand_reads_are_laid_in_few_seconds(tmp_path: Path, certificate) -> None:
-    path, genome = alignments.write_many(tmp_path / "many.bam", 100_000)
-    reference, seconds = Reference(genome), []
-    for _ in range(3):
-        begin = time.perf_counter()
-        for _ in read_windows(AlignmentFile(path), reference, window=512, margin=64, batch_size=8):
-            pass
-        seconds.append(time.perf_counter() - begin)
-    certificate(
-        operator="read_windows",
-        reference="a clock",
-        data="100,000 reads of 100 bases at depth 30, windows of 512 with margins of 64",
-        quantity="reads per second",
-        value=100_000 / min(seconds),
-        bar=">= 30,000",
-    )
-    assert 100_000 / min(seconds) >= 30_000

@@ -43,22 +43,26 @@ def transform(
     Example:
         `transform(load("run"), read("cells.h5ad"))["embeddings"]`
     """
+    per_observation = _acts_per_row(pipeline)
     if batch_size is None:
         rows_at_once: int = getattr(data, "rows_at_once", _ROWS_AT_ONCE)
-        batch_size = rows_at_once if _acts_per_row(pipeline) else len(data)
+        batch_size = rows_at_once if per_observation else len(data)
     graphdef, state = nnx.split(pipeline)
     written = tuple(name for name in pipeline.contract.writes if keys is None or name in keys)
     apply = _compiled(graphdef, written)
     parts = []
     for number, start in enumerate(range(0, len(data), batch_size)):
         rows = np.arange(start, min(start + batch_size, len(data)))
+        if per_observation and start:  # the last batch is filled up: another length would be another program
+            rows = np.pad(rows, (0, batch_size - len(rows)), mode="edge")
         batch_key = None if key is None else jax.random.fold_in(key, number)
         parts.append(jax.device_get(apply(state, data.take(rows), batch_key)))
     if len(parts) == 1:
         return parts[0]
     per_row = {port.key for port in pipeline.contract.outputs if port.dims and port.dims[0].startswith("*")}
     return {
-        name: np.concatenate([part[name] for part in parts]) if name in per_row else parts[-1][name] for name in written
+        name: np.concatenate([part[name] for part in parts])[: len(data)] if name in per_row else parts[-1][name]
+        for name in written
     }
 
 

@@ -1,0 +1,313 @@
+"""Variant calling on simulated reads of a real genome: one pipeline trained from qualities to genotypes, beside others.
+
+The genome is that of phage lambda, the reads are dwgsim's, mapped by bwa, at depths of 5 to 40 and base error rates of
+0.5, 1 and 2 %, haploid and diploid; all variants are known. For each depth and ploidy the pipeline of `diffbio fit
+reads-to-variants` is trained on the first 32,000 positions, jointly, and once more with all stages before the genotypes
+frozen. Called are the other positions, in samples of other seeds, beside `bcftools call` and freebayes. Variants are
+compared in their normal form, multiple letters taken apart; one is found if its alleles are.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+import shutil
+import subprocess
+import tempfile
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import matplotlib.pyplot as plt
+import numpy as np
+import pysam
+
+from benchmarks.measure import RESULTS, Figure, publish
+from diffbio.core import Pipeline
+from diffbio.core.recipe import Recipe
+from diffbio.io.reads import Reference, Variant, VariantFile, parse_region
+from diffbio.pipelines.variant.recipes import reads_to_variants
+from diffbio.pipelines.variant.sites import SiteDataset, read_sites
+from diffbio.training import prepare, transform
+
+GENOME = Path("/usr/share/doc/bowtie2/examples/reference/lambda_virus.fa.gz")
+TOOLS = ("dwgsim", "bwa", "samtools", "bcftools", "freebayes")
+DEPTHS, ERRORS, PLOIDIES = (5, 10, 20, 40), (0.005, 0.01, 0.02), (1, 2)
+TRAINED_ON, CALLED_IN = "lambda:1-32000", "lambda:32001-48502"
+_TRAIN_SEEDS, _CALL_SEEDS = (1, 2), (11, 12)
+_FREE_IF_FROZEN = ("genotypes", "classifier")
+_EPOCHS, _LEARNING_RATE = 12, 1e-2
+_LEAST_QUALITY = 20  # of freebayes, which writes all that it considers
+_OURS, _FROZEN, _UNTRAINED = "diffbio, joint", "diffbio, frozen", "diffbio, untrained"
+_STYLES = {
+    _OURS: ("o-", "#1f77b4"),
+    _FROZEN: ("o--", "#8fc1e3"),
+    "bcftools": ("s-", "#555555"),
+    "freebayes": ("^-", "#d62728"),
+}
+
+Key = tuple[int, str, str]
+
+
+class Sample(NamedTuple):
+    """Files of a simulated sample."""
+
+    reads: Path
+    truth: Path
+
+
+class Calls(NamedTuple):
+    """Called variants with the copies that a sample has of them; and, of ours, how sure each genotype is."""
+
+    copies: dict[Key, int]
+    qualities: list[tuple[float, bool]]
+
+
+class Together:
+    """Several sets of sites as one."""
+
+    rows_at_once = 64
+
+    def __init__(self, parts: list[SiteDataset]) -> None:
+        self.parts, self.metadata = parts, parts[0].metadata
+        whole = [part.take(np.arange(len(part))) for part in parts]
+        most = max(part["read_mask"].shape[1] for part in whole)
+        self._arrays = {
+            key: np.concatenate([_with_rows(part[key], part["read_mask"].shape[1], most) for part in whole])
+            for key in whole[0]
+        }
+
+    def __len__(self) -> int:
+        return sum(map(len, self.parts))
+
+    def take(self, indices: np.ndarray) -> dict[str, np.ndarray]:
+        return {key: array[indices] for key, array in self._arrays.items()}
+
+
+def _with_rows(array: np.ndarray, rows: int, most: int) -> np.ndarray:
+    """Return an array with as many rows of reads as others have; arrays without such rows as they are."""
+    if array.ndim < 2 or array.shape[1] != rows:
+        return array
+    return np.pad(array, [(0, 0), (0, most - rows)] + [(0, 0)] * (array.ndim - 2))
+
+
+def main() -> None:
+    """Simulate, train, call; publish, and draw."""
+    missing = [tool for tool in TOOLS if shutil.which(tool) is None]
+    if missing or not GENOME.exists():
+        print(f"left out: there is no {', '.join(missing) or GENOME}; Debian has packages of these names")
+        return
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        genome = _genome(folder)
+        rows, qualities = [], []
+        for ploidy in PLOIDIES:
+            for depth in DEPTHS:
+                found, sure = _at(folder, genome, ploidy, depth)
+                rows.append({"ploidy": ploidy, "depth": depth, "callers": found})
+                qualities += sure
+                listing = ", ".join(f"{caller} {_f1(counts):.3f}" for caller, counts in found.items())
+                print(f"ploidy {ploidy}, depth {depth}: {listing}", flush=True)
+    calibration = _calibration(qualities)
+    publish("variants", _figures(rows, calibration), {"rows": rows, "calibration of GQ": calibration})
+    _draw(rows, calibration)
+
+
+def _genome(folder: Path) -> Path:
+    """Return the genome as a FASTA file that all tools take, with their indices."""
+    path = folder / "lambda.fa"
+    lines = gzip.decompress(GENOME.read_bytes()).decode().splitlines()
+    path.write_text("\n".join([">lambda", *lines[1:]]) + "\n")
+    _run(f"samtools faidx {path} && bwa index {path}")
+    return path
+
+
+def _run(command: str) -> None:
+    subprocess.run(command, shell=True, check=True, capture_output=True)
+
+
+def _sample(folder: Path, genome: Path, seed: int, *, ploidy: int, depth: int, error: float) -> Sample:
+    """Simulate and map reads, and write the truth with its genotypes."""
+    out = folder / f"p{ploidy}d{depth}e{error}s{seed}"
+    reads, truth = Path(f"{out}.bam"), Path(f"{out}.truth.vcf.gz")
+    pairs = sum(map(len, genome.read_text().split()[1:])) * depth // 200
+    kind = "-H" if ploidy == 1 else ""
+    rates = f"-r 0.002 -R 0.15 -e {error} -E {error}"
+    _run(
+        f"dwgsim -N {pairs} -1 100 -2 100 {rates} {kind} -y 0 -z {seed} {genome} {out} && "
+        rf"bwa mem -R '@RG\tID:s\tSM:s' {genome} {out}.bwa.read1.fastq.gz {out}.bwa.read2.fastq.gz | "
+        f"samtools sort -o {reads} - && samtools index {reads}"
+    )
+    with pysam.VariantFile(f"{out}.mutations.vcf") as given:
+        header = pysam.VariantHeader()
+        header.contigs.add("lambda", length=given.header.contigs["lambda"].length)
+        header.formats.add("GT", 1, "String", "Genotype")
+        header.add_sample("s")
+        with pysam.VariantFile(str(truth), "wz", header=header) as written:
+            for record in given:
+                line = written.new_record(contig="lambda", start=record.start, alleles=record.alleles)
+                both = float(np.ravel(record.info["AF"])[0]) > 0.75
+                line.samples["s"]["GT"] = (1,) if ploidy == 1 else (1, 1) if both else (0, 1)
+                written.write(line)
+    pysam.tabix_index(str(truth), preset="vcf", force=True)
+    return Sample(reads, truth)
+
+
+def _at(folder: Path, genome: Path, ploidy: int, depth: int) -> tuple[dict[str, dict], list[tuple[float, bool]]]:
+    """Return what each caller finds at a depth, over all error rates, and how sure the joint pipeline is."""
+    options = {"reference": genome, "flank": 16, "max_reads": 64}
+
+    def samples(seeds: Iterable[int]) -> list[Sample]:
+        sizes = {"ploidy": ploidy, "depth": depth}
+        return [_sample(folder, genome, seed, **sizes, error=error) for seed in seeds for error in ERRORS]
+
+    known = [read_sites(one.reads, truth=one.truth, regions=[TRAINED_ON], **options) for one in samples(_TRAIN_SEEDS)]
+    data = Together(known)
+    recipe = _recipe(ploidy)
+    called = samples(_CALL_SEEDS)
+    sites = Together([read_sites(one.reads, truth=one.truth, regions=[CALLED_IN], **options) for one in called])
+    calls: dict[str, list[Calls]] = {}
+    for name, trainable in ((_OURS, None), (_FROZEN, _FREE_IF_FROZEN), (_UNTRAINED, ())):
+        pipeline, plan, loss, key = prepare(recipe, data, key=jax.random.key(0))
+        if trainable != ():
+            plan = dataclasses.replace(plan, trainable=trainable)
+            pipeline = plan.fit(pipeline, data, loss, key=key, progress=False).pipeline
+        calls[name] = _ours(pipeline, sites)
+    commands = {
+        "bcftools": f"bcftools mpileup -f {genome} {{reads}} | bcftools call -mv --ploidy {ploidy}",
+        "freebayes": f"freebayes -f {genome} -p {ploidy} {{reads}} | bcftools view -i 'QUAL>={_LEAST_QUALITY}'",
+    }
+    for name, command in commands.items():
+        calls[name] = [_theirs(command, one, genome) for one in called]
+    truths = [_read(one.truth, genome) for one in called]
+    found = {
+        name: sum((_compared(one.copies, truth) for one, truth in zip(of_caller, truths, strict=True)), Counter())
+        for name, of_caller in calls.items()
+    }
+    sure = [pair for one in calls[_OURS] for pair in one.qualities]
+    return {name: dict(counts) for name, counts in found.items()}, sure
+
+
+def _recipe(ploidy: int) -> Recipe:
+    """Return the shipped recipe for a ploidy, with its own length of training."""
+    recipe = reads_to_variants()
+    of_ploidy = {"genotypes": {"ploidy": ploidy}, "classifier": {"n_genotypes": ploidy + 1}}
+    steps = tuple(
+        dataclasses.replace(step, config={**step.config, **of_ploidy.get(str(step.name), {})}) for step in recipe.steps
+    )
+    return dataclasses.replace(
+        recipe, steps=steps, training={**recipe.training, "epochs": _EPOCHS, "learning_rate": _LEARNING_RATE}
+    )
+
+
+def _ours(pipeline: Pipeline, sites: Together) -> list[Calls]:
+    """Call the sites of each sample."""
+    results = transform(pipeline, sites, keys=("classifier_posteriors", "classifier_qualities"))
+    copies, qualities = results["classifier_posteriors"].argmax(-1), results["classifier_qualities"]
+    right = copies == sites.take(np.arange(len(sites)))["genotype"]
+    found, begin = [], 0
+    for part in sites.parts:
+        rows = [row for row in range(begin, begin + len(part)) if copies[row]]
+        called = {_key(part.variants[row - begin]): int(copies[row]) for row in rows}
+        found.append(Calls(called, [(float(qualities[row]), bool(right[row])) for row in rows]))
+        begin += len(part)
+    return found
+
+
+def _theirs(command: str, sample: Sample, genome: Path) -> Calls:
+    """Call by a command of the shell."""
+    path = sample.reads.with_suffix(".called.vcf.gz")
+    normal = f"bcftools norm -a -m -any -f {genome} -Oz -o {path}"
+    _run(f"{command.format(reads=sample.reads)} | {normal} && bcftools index -tf {path}")
+    return Calls(_read(path, genome), [])
+
+
+def _read(path: Path, genome: Path) -> dict[Key, int]:
+    """Return the variants of the called region in their normal form, with the copies that the sample has."""
+    with Reference(genome) as reference:
+        region = parse_region(CALLED_IN, reference.contigs)
+        read = VariantFile(path, reference=reference, split=True, symbolic="skip").variants()
+        inside = (one for one in read if region.begin <= one.position < region.end)
+        return {_key(one): sum(allele == 1 for allele in one.genotypes[0].alleles) for one in inside}
+
+
+def _key(variant: Variant) -> Key:
+    return variant.position, variant.reference, variant.alternatives[0]
+
+
+def _compared(called: dict[Key, int], truth: dict[Key, int]) -> Counter:
+    """Return how many are found, false and missed, by kind, and how many of the found have the right genotype."""
+    counts: Counter = Counter()
+    for key in called | truth:
+        kind = "SNV" if len(key[1]) == len(key[2]) else "indel"
+        outcome = "found" if key in called and key in truth else "false" if key in called else "missed"
+        counts[f"{kind} {outcome}"] += 1
+        counts["right genotype"] += outcome == "found" and called[key] == truth[key]
+    return counts
+
+
+def _f1(counts: dict[str, int], kind: str = "") -> float:
+    found, false, missed = (
+        sum(counts.get(f"{one} {outcome}", 0) for one in ([kind] if kind else ["SNV", "indel"]))
+        for outcome in ("found", "false", "missed")
+    )
+    return 2 * found / max(2 * found + false + missed, 1)
+
+
+def _calibration(qualities: list[tuple[float, bool]]) -> list[dict[str, float]]:
+    """Return, for groups of calls of like GQ, the mean GQ promised and the share of wrong genotypes."""
+    groups = []
+    for low, high in ((0, 5), (5, 10), (10, 15), (15, 20), (20, 30), (30, 1000)):
+        inside = [(quality, right) for quality, right in qualities if low <= quality < high]
+        if inside:
+            promised = float(np.mean([10 ** (-quality / 10) for quality, _ in inside]))
+            wrong = sum(not right for _, right in inside)
+            groups.append({"from": low, "calls": len(inside), "wrong promised": promised, "wrong": wrong / len(inside)})
+    return groups
+
+
+def _figures(rows: list[dict], calibration: list[dict[str, float]]) -> list[Figure]:
+    """Return what is missed or false, as ratios, and the scores themselves."""
+    figures = []
+    for row in rows:
+        where = f"{'haploid' if row['ploidy'] == 1 else 'diploid'}, depth {row['depth']}"
+        others = ", ".join(f"{name} {_f1(counts):.3f}" for name, counts in row["callers"].items() if name != _OURS)
+        figures.append(Figure(f"F1 of the joint pipeline, {where} ({others})", _f1(row["callers"][_OURS]), ""))
+        for other, limit in ((_FROZEN, 1.0), ("bcftools", 1.0 if row["depth"] <= 10 else None)):
+            ours, theirs = (1 - _f1(row["callers"][name]) for name in (_OURS, other))
+            figures.append(Figure(f"1 - F1, {where}, over {other}", ours / max(theirs, 1e-6), "x", limit))
+    total = sum(group["calls"] for group in calibration)
+    error = sum(group["calls"] * abs(group["wrong"] - group["wrong promised"]) for group in calibration) / total
+    figures.append(Figure(f"wrong genotypes beside what GQ promises, mean difference over {total:,} calls", error, ""))
+    return figures
+
+
+def _draw(rows: list[dict], calibration: list[dict[str, float]]) -> None:
+    """Draw F1 over the depth, and wrong genotypes over those that GQ promises."""
+    figure, axes = plt.subplots(1, 3, figsize=(12.0, 4.0), layout="constrained")
+    for ploidy, ax in zip(PLOIDIES, axes, strict=False):
+        chosen = [row for row in rows if row["ploidy"] == ploidy]
+        for caller, (style, color) in _STYLES.items():
+            scores = [_f1(row["callers"][caller]) for row in chosen]
+            ax.plot([row["depth"] for row in chosen], scores, style, color=color, markersize=4, label=caller)
+        ax.set_xscale("log", base=2)
+        ax.set_xticks(DEPTHS, [str(depth) for depth in DEPTHS])
+        ax.set_title("haploid" if ploidy == 1 else "diploid", fontsize=10)
+        ax.set_xlabel("depth")
+    axes[0].set_ylabel("F1, all error rates")
+    axes[0].legend(frameon=False, fontsize=8)
+    promised, seen = ([group[key] for group in calibration] for key in ("wrong promised", "wrong"))
+    axes[2].loglog(promised, np.maximum(seen, 1e-4), "o", color="#1f77b4")
+    axes[2].plot([1e-4, 1], [1e-4, 1], ":", color="#555555", linewidth=1)
+    axes[2].set_xlabel("share of wrong genotypes that GQ promises")
+    axes[2].set_ylabel("share that is wrong")
+    axes[2].set_title("calibration of the joint pipeline", fontsize=10)
+    for ax in axes:
+        ax.spines[["top", "right"]].set_visible(False)
+    figure.savefig(RESULTS / "variants.png", dpi=130)
+
+
+if __name__ == "__main__":
+    main()
