@@ -5,6 +5,9 @@ The genome is that of phage lambda, the reads are dwgsim's, mapped by bwa, at de
 reads-to-variants` is trained on the first 32,000 positions, jointly, and once more with all stages before the genotypes
 frozen. Called are the other positions, in samples of other seeds, beside `bcftools call` and freebayes. Variants are
 compared in their normal form, multiple letters taken apart; one is found if its alleles are.
+
+Beside it, 26 real PacBio reads without qualities and with many gaps, and what whatshap's authors take for their
+variants: by the stages from pairing to genotypes alone, untrained, with the gaps of such reads.
 """
 
 from __future__ import annotations
@@ -33,6 +36,8 @@ from diffbio.pipelines.variant.sites import SiteDataset, read_sites
 from diffbio.training import prepare, transform
 
 GENOME = Path("/usr/share/doc/bowtie2/examples/reference/lambda_virus.fa.gz")
+PACBIO = Path(__file__).parents[1] / "packages" / "diffbio-variant" / "tests" / "data" / "whatshap_pacbio"
+_PACBIO_QUALITY, _PACBIO_HMM = 12, {"identity": 0.97, "gap_open": 0.06, "gap_extend": 0.3}
 TOOLS = ("dwgsim", "bwa", "samtools", "bcftools", "freebayes")
 DEPTHS, ERRORS, PLOIDIES = (5, 10, 20, 40), (0.005, 0.01, 0.02), (1, 2)
 TRAINED_ON, CALLED_IN = "lambda:1-32000", "lambda:32001-48502"
@@ -110,8 +115,10 @@ def main() -> None:
                 qualities += sure
                 listing = ", ".join(f"{caller} {_f1(counts):.3f}" for caller, counts in found.items())
                 print(f"ploidy {ploidy}, depth {depth}: {listing}", flush=True)
+        pacbio = _pacbio(folder)
     calibration = _calibration(qualities)
-    publish("variants", _figures(rows, calibration), {"rows": rows, "calibration of GQ": calibration})
+    details = {"rows": rows, "calibration of GQ": calibration, "PacBio": pacbio}
+    publish("variants", [*_figures(rows, calibration), *_of_pacbio(pacbio)], details)
     _draw(rows, calibration)
 
 
@@ -190,6 +197,51 @@ def _at(folder: Path, genome: Path, ploidy: int, depth: int) -> tuple[dict[str, 
     return {name: dict(counts) for name, counts in found.items()}, sure
 
 
+def _pacbio(folder: Path) -> dict[str, dict[str, int]]:
+    """Return what each caller finds in real reads."""
+    reads, genome = folder / "pacbio.bam", folder / "pacbio.fa"
+    shutil.copy(PACBIO / "pacbio.bam", reads)
+    shutil.copy(PACBIO / "reference.fasta", genome)
+    _run(f"samtools index {reads} && samtools faidx {genome}")
+    sample = Sample(reads, PACBIO / "variants.vcf")
+    sites = read_sites(
+        reads,
+        reference=genome,
+        truth=sample.truth,
+        missing_quality=_PACBIO_QUALITY,
+        min_share=0.2,
+        flank=16,
+        max_reads=64,
+    )
+    recipe = reads_to_variants()
+    wanted = {"pairing": {}, "realignment": _PACBIO_HMM, "genotypes": {}}
+    steps = [
+        dataclasses.replace(step, config={**step.config, **wanted[str(step.name)]})
+        for step in recipe.steps
+        if step.name in wanted
+    ]
+    pipeline = Pipeline.from_recipe(dataclasses.replace(recipe, steps=tuple(steps)), data=sites.take(np.arange(2)))
+    copies = transform(pipeline, sites, keys=("call_posteriors",))["call_posteriors"].argmax(-1)
+    truth = _read(sample.truth, genome, None)
+    calls = {_UNTRAINED: {_key(sites.variants[row]): int(copies[row]) for row in np.flatnonzero(copies)}}
+    commands = {
+        "bcftools": f"bcftools mpileup -X pacbio-ccs -f {genome} {{reads}} | bcftools call -mv",
+        "freebayes": f"freebayes -f {genome} {{reads}} | bcftools view -i 'QUAL>={_LEAST_QUALITY}'",
+    }
+    calls |= {name: _theirs(command, sample, genome, None).copies for name, command in commands.items()}
+    return {name: dict(_compared(called, truth)) for name, called in calls.items()}
+
+
+def _of_pacbio(found: dict[str, dict[str, int]]) -> list[Figure]:
+    figures = []
+    for kind in ("SNV", "indel"):
+        others = ", ".join(f"{name} {_f1(counts, kind):.3f}" for name, counts in found.items() if name != _UNTRAINED)
+        figures.append(
+            Figure(f"F1 of {kind}s in PacBio reads, before training ({others})", _f1(found[_UNTRAINED], kind), "")
+        )
+    return figures
+
+
 def _recipe(ploidy: int) -> Recipe:
     """Return the shipped recipe for a ploidy, with its own length of training."""
     recipe = reads_to_variants()
@@ -216,21 +268,23 @@ def _ours(pipeline: Pipeline, sites: Together) -> list[Calls]:
     return found
 
 
-def _theirs(command: str, sample: Sample, genome: Path) -> Calls:
+def _theirs(command: str, sample: Sample, genome: Path, region: str | None = CALLED_IN) -> Calls:
     """Call by a command of the shell."""
     path = sample.reads.with_suffix(".called.vcf.gz")
     normal = f"bcftools norm -a -m -any -f {genome} -Oz -o {path}"
     _run(f"{command.format(reads=sample.reads)} | {normal} && bcftools index -tf {path}")
-    return Calls(_read(path, genome), [])
+    return Calls(_read(path, genome, region), [])
 
 
-def _read(path: Path, genome: Path) -> dict[Key, int]:
-    """Return the variants of the called region in their normal form, with the copies that the sample has."""
+def _read(path: Path, genome: Path, region: str | None = CALLED_IN) -> dict[Key, int]:
+    """Return the variants of a region, or all, in their normal form, with the copies that the sample has."""
     with Reference(genome) as reference:
-        region = parse_region(CALLED_IN, reference.contigs)
-        read = VariantFile(path, reference=reference, split=True, symbolic="skip").variants()
-        inside = (one for one in read if region.begin <= one.position < region.end)
-        return {_key(one): sum(allele == 1 for allele in one.genotypes[0].alleles) for one in inside}
+        inside = None if region is None else parse_region(region, reference.contigs)
+        return {
+            _key(one): sum(allele == 1 for allele in one.genotypes[0].alleles)
+            for one in VariantFile(path, reference=reference, split=True, symbolic="skip").variants()
+            if inside is None or inside.begin <= one.position < inside.end
+        }
 
 
 def _key(variant: Variant) -> Key:

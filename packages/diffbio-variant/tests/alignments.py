@@ -152,7 +152,7 @@ def add(
 
 LAMBDA = Path("/usr/share/doc/bowtie2/examples/reference/lambda_virus.fa.gz")
 PYSAM_DATA = Path("/usr/share/doc/python-pysam/tests/pysam_data")
-PACBIO = Path(__file__).parents[4] / "shared" / "data" / "variant" / "whatshap_pacbio"
+PACBIO = Path(__file__).parent / "data" / "whatshap_pacbio"
 
 
 def real_file(data: str, folder: Path, n_pairs: int = 6000) -> tuple[Path, Path]:

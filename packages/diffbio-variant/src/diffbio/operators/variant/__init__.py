@@ -5,6 +5,7 @@ from diffbio.operators.variant.allele_fraction import AlleleFraction, AlleleFrac
 from diffbio.operators.variant.base_weights import above_thresholds, counting_bases
 from diffbio.operators.variant.change_points import SegmentationConfig, SoftSegmentation, soft_segmentation
 from diffbio.operators.variant.circular_segmentation import most_different_arc
+from diffbio.operators.variant.classified_genotypes import ClassifiedGenotypes, corrected_genotypes
 from diffbio.operators.variant.copy_number_hmm import CopyNumberHMM, CopyNumberHMMConfig, copy_number_means
 from diffbio.operators.variant.depth_correction import DepthCorrection, DepthCorrectionConfig, correct_depth
 from diffbio.operators.variant.genotypes import (
@@ -23,8 +24,12 @@ from diffbio.operators.variant.haplotype_genotypes import (
 )
 from diffbio.operators.variant.haplotype_pairs import HaplotypePairs, ReadHaplotypePairing, believed_letters
 from diffbio.operators.variant.hidden_chain import best_path, path_sums
+from diffbio.operators.variant.image_classifier import ImageClassifier, ImageClassifierConfig
 from diffbio.operators.variant.pileup import Pileup, PileupConfig, PileupCounts, pileup_counts
-from diffbio.operators.variant.pileup_classifier import ClassifiedGenotypes, PileupClassifier, PileupClassifierConfig
+from diffbio.operators.variant.pileup_classifier import PileupClassifier, PileupClassifierConfig
+from diffbio.operators.variant.pileup_image import CHANNELS, DrawnSites, PileupImage, PileupImageConfig
+from diffbio.operators.variant.read_pooling import ReadPoolingClassifier, ReadPoolingClassifierConfig
+from diffbio.operators.variant.read_support import read_support
 from diffbio.operators.variant.recalibration import (
     BaseQualityRecalibration,
     BaseQualityRecalibrationConfig,
@@ -36,6 +41,7 @@ from diffbio.operators.variant.recalibration_table import read_recalibration_tab
 from diffbio.operators.variant.variant_filter import SoftVariantFilter, SoftVariantFilterConfig
 
 __all__ = [
+    "CHANNELS",
     "AlleleFraction",
     "AlleleFractionConfig",
     "BaseQualityRecalibration",
@@ -46,18 +52,25 @@ __all__ = [
     "CopyNumberHMMConfig",
     "DepthCorrection",
     "DepthCorrectionConfig",
+    "DrawnSites",
     "GenotypeLikelihood",
     "GenotypeLikelihoodConfig",
     "Genotypes",
     "HaplotypeGenotyping",
     "HaplotypeGenotypingConfig",
     "HaplotypePairs",
+    "ImageClassifier",
+    "ImageClassifierConfig",
     "Pileup",
     "PileupClassifier",
     "PileupClassifierConfig",
     "PileupConfig",
     "PileupCounts",
+    "PileupImage",
+    "PileupImageConfig",
     "ReadHaplotypePairing",
+    "ReadPoolingClassifier",
+    "ReadPoolingClassifierConfig",
     "RecalibrationCounts",
     "SegmentationConfig",
     "SoftSegmentation",
@@ -70,6 +83,7 @@ __all__ = [
     "best_path",
     "copy_number_means",
     "correct_depth",
+    "corrected_genotypes",
     "counting_bases",
     "fit_tables",
     "genotype_alleles",
@@ -80,6 +94,7 @@ __all__ = [
     "path_sums",
     "pileup_counts",
     "read_recalibration_table",
+    "read_support",
     "soft_segmentation",
     "total_counts",
     "write_recalibration_table",

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
@@ -23,12 +23,11 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from diffbio.core import Operator, OperatorConfig, Softness, require_rngs
-from diffbio.core.errors import ConfigError, ContractError
-from diffbio.operators.variant.call_quality import phred_of_the_best
+from diffbio.core.errors import ConfigError
+from diffbio.operators.variant.classified_genotypes import ClassifiedGenotypes, corrected_genotypes, middle_columns
 
 _PER_COLUMN = 2 * 7 + 4
 _BESIDE = 2 + 3 + 2
-_LEAST = 1e-12  # of probabilities, so that their logarithms are finite
 _FIRST_CORRECTION = 0.01  # before training: small, but not 0, so that all layers learn
 
 
@@ -56,20 +55,6 @@ class PileupClassifierConfig(OperatorConfig):
         super().__post_init__()
         if self.columns % 2 == 0:
             raise ConfigError(f"PileupClassifierConfig.columns is {self.columns}; give an odd number, with a middle")
-
-
-class ClassifiedGenotypes(NamedTuple):
-    """What the classifier believes; genotypes by the number of copies of the variant.
-
-    Attributes:
-        classifier_logits: Before the softmax (*sites, genotypes).
-        classifier_posteriors: Probabilities (*sites, genotypes).
-        classifier_qualities: Phred-scaled probability that the most probable genotype is wrong (*sites,).
-    """
-
-    classifier_logits: Float[Array, "*sites genotypes"]
-    classifier_posteriors: Float[Array, "*sites genotypes"]
-    classifier_qualities: Float[Array, "*sites"]
 
 
 def column_features(
@@ -146,13 +131,8 @@ class PileupClassifier(Operator[PileupClassifierConfig]):
         variant_kind: Float[Array, "*sites kinds"] | None = None,
     ) -> ClassifiedGenotypes:
         """Return logits, posteriors and qualities."""
-        n_columns, n_genotypes = self.config.columns, self.config.n_genotypes
-        window = reference.shape[-2]
-        if window < n_columns:
-            raise ContractError(f"the window has {window} columns, and PileupClassifierConfig.columns is {n_columns}")
-        first = (window - n_columns) // 2
         gaps = jnp.stack([insertion_counts, deletion_counts, deleted_counts], axis=-1)
-        columns = column_features(base_counts, gaps, reference)[..., first : first + n_columns, :]
+        columns = middle_columns(column_features(base_counts, gaps, reference), self.config.columns)
         sites = columns.shape[:-2]
         depth = base_counts.sum((-2, -1)).mean(-1, keepdims=True)
         kind = jnp.zeros((*sites, 3), columns.dtype) if variant_kind is None else variant_kind
@@ -160,14 +140,6 @@ class PileupClassifier(Operator[PileupClassifierConfig]):
         share = alleles / jnp.maximum(alleles.sum(-1, keepdims=True), 1.0)
         beside = jnp.concatenate([jnp.log1p(depth), jnp.log1p(alleles.sum(-1, keepdims=True)), kind, share], axis=-1)
         outputs = jnp.concatenate([columns.reshape(*sites, -1), beside], axis=-1)
-        for depth_of_layer, (kernel, bias) in enumerate(zip(self.kernels, self.biases, strict=True)):
-            outputs = (jax.nn.gelu(outputs) if depth_of_layer else outputs) @ kernel[...] + bias[...]
-        if call_posteriors is not None:
-            if call_posteriors.shape[-1] != n_genotypes:
-                raise ContractError(
-                    f"call_posteriors has {call_posteriors.shape[-1]} genotypes, and "
-                    f"PileupClassifierConfig.n_genotypes is {n_genotypes}"
-                )
-            outputs = outputs + jnp.log(jnp.maximum(call_posteriors, _LEAST))
-        soft = outputs / self.softness()
-        return ClassifiedGenotypes(outputs, jax.nn.softmax(soft, axis=-1), phred_of_the_best(soft))
+        for number, (kernel, bias) in enumerate(zip(self.kernels, self.biases, strict=True)):
+            outputs = (jax.nn.gelu(outputs) if number else outputs) @ kernel[...] + bias[...]
+        return corrected_genotypes(outputs, call_posteriors, softness=self.softness())

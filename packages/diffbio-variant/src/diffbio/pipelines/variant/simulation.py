@@ -100,10 +100,11 @@ def simulate_reads(
     files = SimulatedFiles(folder / "reads.bam", folder / "reference.fa", folder / "truth.vcf.gz")
     files.reference.write_text(f">{_CONTIG}\n{_text(reference)}\n")
     pysam.faidx(str(files.reference))
-    variants = _variants(reference, variant_rate, ploidy, random)
-    with Reference(files.reference) as fasta:
-        normal = [normalized(variant, fasta) for variant in variants]
-    write_variants(files.truth, normal, contigs={_CONTIG: len(reference)}, samples=["simulated"])
+    drawn = _variants(reference, variant_rate, ploidy, random)
+    with Reference(files.reference) as fasta:  # reads have their gaps where mappers place them: to the left
+        normal = sorted((normalized(variant, fasta) for variant in drawn), key=lambda variant: variant.position)
+    variants = [one for number, one in enumerate(normal) if not number or one.position > normal[number - 1].end]
+    write_variants(files.truth, variants, contigs={_CONTIG: len(reference)}, samples=["simulated"])
     haplotypes = [
         _haplotype(reference, [variant for variant in variants if variant.genotypes[0].alleles[number]])
         for number in range(ploidy)

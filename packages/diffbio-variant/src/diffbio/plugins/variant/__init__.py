@@ -1,9 +1,9 @@
 """What diffbio-variant brings to the registry: declarations only, so that listing them imports no JAX."""
 
 from diffbio.core.hookspecs import Declaration, Plugin, ReaderDeclaration, WriterDeclaration, hookimpl
-from diffbio.plugins.variant import copy_number, filters, genotypes, recalibration
+from diffbio.plugins.variant import classifiers, copy_number, filters, genotypes, recalibration
 
-_FAMILIES = (genotypes, recalibration, filters, copy_number)
+_FAMILIES = (genotypes, classifiers, recalibration, filters, copy_number)
 
 
 @hookimpl
