@@ -16,13 +16,19 @@ from diffbio.core.errors import ContractError, DataError
 from diffbio.io.sequence import DNA, Alignment, encode, read_alignment
 from diffbio.losses.alignment import sum_of_pairs
 from diffbio.operators.alignment import (
+    NeedlemanWunschConfig,
     ProgressiveMSAConfig,
+    SmithWatermanConfig,
+    SmoothNeedlemanWunsch,
+    SmoothSmithWaterman,
     SoftProgressiveMSA,
     average_linkage,
+    dense_posteriors,
     progressive_alignment,
+    sparse_posteriors,
 )
 from diffbio.operators.alignment.guide_tree import branches
-from diffbio.operators.alignment.sparse_posteriors import dense_posteriors, sparse_posteriors
+from diffbio.operators.alignment.sparse_posteriors import LEAST_POSTERIOR
 from diffbio.pipelines.alignment.multiple import align_sequences
 from diffbio.pipelines.alignment.reference_pairs import sum_of_pairs_score
 
@@ -102,6 +108,25 @@ def test_padding_changes_nothing_and_a_sequence_of_no_letters_joins_nothing() ->
     np.testing.assert_array_equal(without["alignment_columns"][1:, :10] >= 0, short["alignment_columns"][1:] >= 0)
 
 
+def test_posteriors_are_the_root_mean_square_of_global_and_local_ones() -> None:
+    data, options = relatives(), {"alphabet": DNA, "matrix": "NUC.4.4", "gap_open": 6.0, "gap_extend": 2.1}
+    operator = SoftProgressiveMSA(ProgressiveMSAConfig(**{**CONFIG.to_dict(), "consistency_rounds": 0}))
+    found = dense_posteriors(operator.posteriors(jnp.asarray(data["sequences"]), jnp.asarray(data["sequence_length"])))
+    first, second = 0, 3
+    pair = {
+        "query": data["sequences"][first],
+        "target": data["sequences"][second],
+        "query_length": data["sequence_length"][first],
+        "target_length": data["sequence_length"][second],
+    }
+    whole = SmoothNeedlemanWunsch(NeedlemanWunschConfig(**options, temperature=2.885)).apply(pair, {}, None)[0]
+    part = SmoothSmithWaterman(SmithWatermanConfig(**options, temperature=2.885)).apply(pair, {}, None)[0]
+    squares = [np.asarray(data["alignment_posterior"]) ** 2 for data in (whole, part)]
+    expected = np.sqrt(np.mean(squares, 0))
+    np.testing.assert_allclose(found[first, second], np.where(expected < LEAST_POSTERIOR, 0, expected), atol=1e-6)
+    assert np.abs(squares[0] - squares[1]).max() > 0.01
+
+
 def test_gradients_reach_the_scores_through_tree_and_consistency() -> None:
     operator = SoftProgressiveMSA(ProgressiveMSAConfig(**{**CONFIG.to_dict(), "learnable": True}))
     graph, state = nnx.split(operator)
@@ -148,7 +173,7 @@ def test_sum_of_pairs_of_hard_columns_is_the_usual_score() -> None:
     [
         ("testsuite/RRM_1.sto.gz", 0.0),
         ("testsuite/Patched.sto.gz", 0.0),
-        ("testsuite/Caudal_act.sto.gz", -0.04),
+        ("testsuite/Caudal_act.sto.gz", -0.02),
         ("tutorial/MADE1.sto", 0.0),
     ],
 )

@@ -24,7 +24,7 @@ def test_letters_are_as_certain_as_their_qualities_say() -> None:
     np.testing.assert_allclose(half[0], 0.5 * letters[0] + 0.125, atol=1e-6)
 
 
-def test_each_read_stands_beside_each_haplotype() -> None:
+def test_each_read_stands_beside_each_haplotype(certificate) -> None:
     random = np.random.default_rng(0)
     data = {
         "reads": np.eye(4, dtype=np.float32)[random.integers(4, size=(2, 3, 5))],
@@ -34,6 +34,14 @@ def test_each_read_stands_beside_each_haplotype() -> None:
         "read_lengths": np.array([[5, 4, 0], [3, 5, 5]], np.int32),
     }
     pairs = ReadHaplotypePairing(OperatorConfig()).apply(data, {}, None)[0]
+    certificate(
+        operator="ReadHaplotypePairing",
+        reference="the reads themselves",
+        data="two sites of three random reads, quality 93",
+        quantity="probability of a letter, largest difference",
+        value=float(np.abs(pairs["query"] - data["reads"][:, :, None]).max()),
+        bar="<= 1e-6",
+    )
     for site, read, haplotype in np.ndindex(2, 3, 2):
         np.testing.assert_allclose(pairs["query"][site, read, haplotype], data["reads"][site, read], atol=1e-6)
         np.testing.assert_array_equal(pairs["target"][site, read, haplotype], data["haplotypes"][site, haplotype])

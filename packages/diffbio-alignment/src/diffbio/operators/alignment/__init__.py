@@ -23,6 +23,7 @@ from diffbio.operators.alignment.progressive import progressive_alignment
 from diffbio.operators.alignment.recurrence import Pair
 from diffbio.operators.alignment.semirings import COUNT, LOG, MAX, Semiring
 from diffbio.operators.alignment.soft_alignment import SoftAlignment, soft_alignment, soft_score
+from diffbio.operators.alignment.sparse_posteriors import Posteriors, dense_posteriors, sparse_posteriors
 from diffbio.operators.alignment.substitution import substitution_matrix, substitution_scores, write_substitution_matrix
 from diffbio.operators.alignment.target_frequencies import TargetFrequencies, target_frequencies
 from diffbio.operators.alignment.time_warping import (
@@ -53,6 +54,7 @@ __all__ = [
     "PairModel",
     "Path",
     "Plan7",
+    "Posteriors",
     "ProfileAlignment",
     "ProfileHMM",
     "ProfileHMMConfig",
@@ -73,6 +75,7 @@ __all__ = [
     "best_path",
     "best_profile_path",
     "consistent",
+    "dense_posteriors",
     "expectations",
     "log_partition",
     "multiple_alignment",
@@ -89,6 +92,7 @@ __all__ = [
     "soft_dtw",
     "soft_dtw_divergence",
     "soft_score",
+    "sparse_posteriors",
     "squared_distances",
     "substitution_matrix",
     "substitution_scores",

@@ -2,7 +2,7 @@
 
 Of the thousands of pairs of positions that two sequences have, few are likely: what is less than 0.01 is taken for
 none, and of each row and column the 16 most probable ones are kept. At the default softness rows of real families keep
-two or three; after consistency seven, and the ones beyond 16 are 0.5 % of the sum at most (Patched, Pkinase), and
+two or three; after consistency five or six, and the ones beyond 16 are 0.5 % of the sum at most (Patched, Pkinase), and
 mostly below 0.1 %. The choice is a constant; what is chosen carries the derivative.
 
 References:

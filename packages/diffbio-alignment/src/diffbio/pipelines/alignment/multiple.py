@@ -42,7 +42,7 @@ def align_sequences(sequences: Sequence[str], *, alphabet: str = PROTEIN, **scor
 
     Example:
         >>> align_sequences(["HEAGAWGHEE", "HEAWGHEE", "HEAGWGHE"])[0]
-        ['HEAGAWGHEE', 'HEA--WGHEE', 'HEAG-WGH-E']
+        ['HEAGAWGHEE', 'HEA--WGHEE', 'HEAG-WGHE-']
     """
     if len(sequences) < 2:
         raise DataError(f"an alignment has two sequences at least, and there are {len(sequences)}")
