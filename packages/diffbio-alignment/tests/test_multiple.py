@@ -94,6 +94,7 @@ def test_relatives_are_aligned_as_they_arose() -> None:
     assert float(np.asarray(found["alignment_profile"]).sum()) == pytest.approx(within.sum() / 4, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_padding_changes_nothing_and_a_sequence_of_no_letters_joins_nothing() -> None:
     operator = SoftProgressiveMSA(CONFIG)
     short = operator.apply(relatives(10), {}, None)[0]
@@ -127,6 +128,7 @@ def test_posteriors_are_the_root_mean_square_of_global_and_local_ones() -> None:
     assert np.abs(squares[0] - squares[1]).max() > 0.01
 
 
+@pytest.mark.slow
 def test_gradients_reach_the_scores_through_tree_and_consistency() -> None:
     operator = SoftProgressiveMSA(ProgressiveMSAConfig(**{**CONFIG.to_dict(), "learnable": True}))
     graph, state = nnx.split(operator)

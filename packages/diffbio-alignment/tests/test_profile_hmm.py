@@ -223,6 +223,7 @@ def test_posterior_is_that_of_hmmer(certificate) -> None:
     assert worst <= 1e-3
 
 
+@pytest.mark.slow
 def test_softness_leads_from_forward_to_viterbi_and_its_path() -> None:
     """In between the score falls with the softness, down to the best path's; nothing compiles again."""
     profile = read_hmm(DATA / "hmms" / "txt" / "RREFam.hmm")[0]
@@ -254,6 +255,7 @@ def test_softness_leads_from_forward_to_viterbi_and_its_path() -> None:
     assert float(found["match_posterior"].sum()) == pytest.approx(len(places), abs=1e-2)
 
 
+@pytest.mark.slow
 def test_padding_and_empty_sequences_are_inert() -> None:
     operator = ProfileHMM(ProfileHMMConfig(n_nodes=4, alphabet=DNA, inserts="own"))
     operator.initialize(batch(["ACGT"], DNA)["sequences"])

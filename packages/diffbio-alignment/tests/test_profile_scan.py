@@ -128,6 +128,7 @@ def test_derivatives_are_those_of_differences_also_of_the_counts(local: bool) ->
         check_grads(jax.jit(function), (weights,), order=1, modes=["rev"], eps=1e-2, atol=1e-2, rtol=1e-2)
 
 
+@pytest.mark.slow
 def test_a_chain_of_sure_and_impossible_deletions_stays_exact() -> None:
     """A core whose inner nodes are always deleted, except one that can't be."""
     core = random_core(6)

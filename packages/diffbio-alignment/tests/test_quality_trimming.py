@@ -74,6 +74,7 @@ def test_what_an_earlier_trimmer_dropped_is_as_if_it_were_not_there() -> None:
     np.testing.assert_allclose(by_weights[:, :18], short, atol=5e-3)
 
 
+@pytest.mark.slow
 def test_gradients() -> None:
     random = np.random.default_rng(0)
     qualities = jnp.asarray(random.uniform(2, 40, 12), jnp.float32)

@@ -81,6 +81,7 @@ def test_what_is_unlikely_is_none_and_nothing_is_as_well() -> None:
     assert not np.asarray(sparse_posteriors(jnp.asarray(dense)).value).any()
 
 
+@pytest.mark.slow
 def test_derivatives_of_first_and_second_order_are_those_of_the_dense_product() -> None:
     dense = relatives()
     others = ~np.eye(len(dense), dtype=bool)[:, :, None, None]

@@ -118,6 +118,7 @@ def test_gradients_are_right():
     check_grads(vote.compute, (probabilities, assignments), order=1, modes=("rev",), eps=1e-3, rtol=3e-2, atol=1e-2)
 
 
+@pytest.mark.slow
 def test_empty_clusters_lone_cells_and_impossible_types_stay_finite():
     vote = MajorityVote(MajorityVoteConfig())
     for probabilities, assignments in (

@@ -64,6 +64,7 @@ def built(kind: type):
     return kind(config[kind](**SIZES), rngs=nnx.Rngs(0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [MMDBatchCorrection, AdversarialBatchCorrection])
 def test_training_mixes_batches_and_keeps_types(kind: type, certificate) -> None:
     """The worst of three starts counts: one good start of two sides that learn against each other proves little."""

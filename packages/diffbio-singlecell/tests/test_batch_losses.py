@@ -94,6 +94,7 @@ def test_cells_without_batch_and_batches_of_one_cell_do_not_count() -> None:
     np.testing.assert_allclose(found, maximum_mean_discrepancy(cells, labels, **options), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_gradients_match_finite_differences() -> None:
     random = np.random.default_rng(0)
     cells, labels = random.normal(size=(20, 3)), jnp.asarray(np.arange(20) % 2, jnp.int32)

@@ -102,6 +102,7 @@ def test_probabilities_sum_to_one() -> None:
         assert float(jnp.exp(log_pmf).sum()) == pytest.approx(1, abs=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("log_pmf", [poisson_log_pmf, negative_binomial_log_pmf, zero_inflated_log_pmf])
 def test_gradients_are_those_of_differences(log_pmf) -> None:
     with jax.enable_x64(True):

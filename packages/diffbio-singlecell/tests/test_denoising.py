@@ -73,6 +73,7 @@ def test_masking_hides_whole_counts() -> None:
     assert float(parts.mask.mean()) == pytest.approx(0.3, abs=0.02)
 
 
+@pytest.mark.slow
 @SCHEMES
 def test_the_prediction_of_a_hidden_count_does_not_see_it(scheme: str) -> None:
     """If what is hidden takes no part in its own prediction, its mean is right on average."""

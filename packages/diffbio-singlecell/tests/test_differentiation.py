@@ -37,6 +37,7 @@ def test_the_planted_plates_are_an_effect_on_genes_alone():
     assert abs(first.sum() - second.sum()) <= 1
 
 
+@pytest.mark.slow
 def test_every_stage_has_a_gradient(recipe, cells):
     pipeline, _, loss, _ = prepare(recipe, cells, key=KEY)
     found = stage_gradients(pipeline, cells.take(np.arange(len(cells))), loss)

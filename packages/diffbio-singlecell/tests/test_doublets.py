@@ -73,6 +73,7 @@ def test_doublets_among_real_cells_are_found_as_by_scrublet(certificate):
     assert mean["default"] > mean["library size"] + 0.05
 
 
+@pytest.mark.slow
 def test_doublets_among_simulated_cells_are_found_as_by_scanpy(certificate):
     sc = pytest.importorskip("scanpy")
     ours, theirs, library = [], [], []
@@ -158,6 +159,7 @@ def test_gradients_are_right():
     check_grads(scores, (points[:8], jnp.float32(0.3)), order=1, modes=("rev",), rtol=3e-2, atol=3e-3)
 
 
+@pytest.mark.slow
 def test_empty_duplicated_and_extreme_cells_stay_finite():
     counts, _ = simulated_cells(60, 12)
     scorer, _ = scores_of(counts, n_components=4)

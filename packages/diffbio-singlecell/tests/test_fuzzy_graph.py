@@ -94,6 +94,7 @@ def test_bandwidths_have_the_gradient_of_the_implicit_function():
         check_grads(fuzzy_bandwidths, (distances,), order=1, modes=("fwd", "rev"), rtol=1e-4, eps=1e-5)
 
 
+@pytest.mark.slow
 def test_graph_has_right_gradients_by_the_embeddings():
     with jax.enable_x64(True):
         cells = jnp.asarray(np.random.default_rng(0).normal(size=(14, 3)))

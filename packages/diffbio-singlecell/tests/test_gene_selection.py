@@ -168,6 +168,7 @@ def test_the_hard_limit_keeps_scanpys_seurat_v3_genes(
     assert jaccard(kept(selection, n_genes), table["highly_variable"].to_numpy()) == 1.0
 
 
+@pytest.mark.slow
 def test_all_flavors_keep_scanpys_genes_of_two_batches(certificate: Callable[..., None]) -> None:
     counts, labels = in_two_batches(pbmc_counts())
     compare_with_scanpy(counts, "PBMC 68k counts, 700 cells x 765 genes", 100, certificate, labels=labels)

@@ -62,6 +62,7 @@ def types_of(annotation, counts, sizes):
     return np.asarray(data["cell_type_probabilities"]).argmax(1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n_markers", "bar"), [(10, 0.92), (20, 0.93)])
 def test_types_are_found_and_stay_when_depth_falls_to_a_fifth(n_markers, bar, certificate):
     table, genes = markers_of(n_markers)

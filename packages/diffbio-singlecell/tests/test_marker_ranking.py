@@ -28,6 +28,7 @@ def cells_with_markers(n_cells=60, n_genes=30, seed=0):
     return np.log1p(random.poisson(means)).astype(np.float32), group
 
 
+@pytest.mark.slow
 def test_hard_limit_is_scanpys_wilcoxon_test_on_pbmc(certificate):
     sc = pytest.importorskip("scanpy")
     adata = pbmc68k_reduced()

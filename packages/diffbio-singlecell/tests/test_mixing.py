@@ -180,6 +180,7 @@ def test_neighbors_and_perplexity_matter(pbmc):
     assert kbet(cells, phases, alpha=0.5) < kbet(cells, phases, alpha=0.01) - 0.05
 
 
+@pytest.mark.slow
 def test_unlabelled_cells_are_as_if_they_were_not_there():
     random = np.random.default_rng(0)
     cells, labels = random.normal(size=(40, 3)).astype(np.float32), random.integers(0, 3, 40)
@@ -208,6 +209,7 @@ def test_soft_memberships_count_by_their_share():
     assert np.abs(gradient).max() > 0
 
 
+@pytest.mark.slow
 def test_gradients_are_those_of_finite_differences():
     random = np.random.default_rng(1)
     cells, groups = jnp.asarray(random.normal(size=(24, 2)), jnp.float32), one_hot(np.arange(24) % 3)

@@ -134,6 +134,7 @@ def test_modularity_and_communities_are_those_of_leiden_on_pbmc(resolution, cert
     assert np.mean(ari) - their_ari >= -0.01
 
 
+@pytest.mark.slow
 def test_initialize_finds_groups_and_no_more_than_asked_for():
     cells, types = blobs()
     for n_clusters in (2, 6):

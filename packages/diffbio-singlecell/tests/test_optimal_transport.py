@@ -44,6 +44,7 @@ def sinkhorn(costs, masses, softness, tau_source=1.0, tau_target=1.0, n_iteratio
     return np.exp((f[:, None] + g - costs) / softness)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("tau_source", "tau_target"), [(1.0, 1.0), (0.8, 0.95)])
 def test_plan_is_that_of_a_float64_sinkhorn(tau_source: float, tau_target: float, certificate) -> None:
     source, target = real_times()

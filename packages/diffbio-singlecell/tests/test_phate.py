@@ -161,6 +161,7 @@ def test_hard_cases_give_finite_values_and_gradients(case):
     assert case != "duplicates" or float(jnp.abs(layout[:15] - layout[0]).max()) < 1e-3
 
 
+@pytest.mark.slow
 def test_settings_matter():
     cells = tree()
     default = phate(cells, diffusion_time=4).phate

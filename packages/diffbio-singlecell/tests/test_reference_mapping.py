@@ -64,6 +64,7 @@ def mapped() -> tuple[dict, dict, Pipeline, HarmonizedCells, dict]:
     return reference, query, pipeline, integrated, found
 
 
+@pytest.mark.slow
 def test_labels_are_transferred_better_than_without_and_the_reference_does_not_move(mapped, certificate) -> None:
     reference, query, pipeline, integrated, found = mapped
     before = jax.tree.map(np.asarray, pipeline["mapping"].reference)

@@ -97,6 +97,7 @@ def test_probabilities_have_the_gradient_of_the_implicit_function():
         )
 
 
+@pytest.mark.slow
 def test_loss_is_the_divergence_and_has_right_gradients():
     cells = groups(20)
     graph = tsne_graph(cells, 3.0)

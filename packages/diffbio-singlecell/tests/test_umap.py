@@ -108,6 +108,7 @@ def test_loss_is_its_definition_over_all_pairs():
             umap_cross_entropy({key: value for key, value in data.items() if key != missing})
 
 
+@pytest.mark.slow
 def test_loss_has_right_and_finite_gradients():
     graph = fuzzy_graph(groups(12), 4)
     layout = jnp.asarray(np.random.default_rng(1).normal(size=(12, 2)), jnp.float32)
@@ -163,6 +164,7 @@ def test_map_keeps_groups_apart_and_lowers_the_loss():
     assert purity == 1
 
 
+@pytest.mark.slow
 def test_same_key_same_map_and_n_neighbors_matters():
     cells = groups()
     first, again, other = (mapped(cells, n_neighbors=k, n_epochs=20).coordinates[...] for k in (5, 5, 20))
@@ -197,6 +199,7 @@ def test_coordinates_train_further_by_the_loss():
     assert losses[-1] < losses[0] - 0.05
 
 
+@pytest.mark.slow
 def test_network_learns_a_map_that_holds_for_new_cells():
     train, new = groups(90), groups(60, seed=1)
     config = ParametricUMAPConfig(n_features=5, hidden_sizes=(32,), n_neighbors=10, n_steps=300, batch_size=200)

@@ -97,6 +97,7 @@ def test_reconstruction_is_the_likelihood_by_scipy(likelihood: str) -> None:
     np.testing.assert_allclose(data["kl_divergence"], kl, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_depth_changes_the_posterior_but_not_what_is_normalized() -> None:
     normalizer = small().pipeline["vae"]
     assert isinstance(normalizer, VAENormalizer)

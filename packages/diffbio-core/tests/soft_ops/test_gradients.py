@@ -27,8 +27,8 @@ def printed(family, *, x64):
 
 
 def families():
-    """The longest are slow: their derivatives are those of `top_k` and of `counts`, in more forms."""
-    slow = ("sort", "quantiles", "argquantiles", "extrema", "without mode")
+    """The longest are slow; their derivatives are also looked at in the tests of each function."""
+    slow = ("sort", "quantiles", "argquantiles", "extrema", "without mode", "counts", "top_k")
     marks = {family: pytest.mark.slow if family in slow else () for family in gradient_worker.FAMILIES}
     return [pytest.param(family, marks=mark) for family, mark in marks.items()]
 
