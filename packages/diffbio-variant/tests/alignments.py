@@ -159,15 +159,22 @@ def real_file(data: str, folder: Path, n_pairs: int = 6000) -> tuple[Path, Path]
     """Return reads with an index, and their reference, in a folder; skip where data or tools are absent."""
     if data.startswith("dwgsim"):
         return simulated(folder, n_pairs)
-    source = PYSAM_DATA if data == "ex1" else PACBIO
-    needed(source, "samtools")
-    path, reference = folder / "reads.bam", folder / "reference.fa"
+    needed("samtools")
     if data == "ex1":
-        path.write_bytes(gzip.decompress((source / "ex1.bam.gz").read_bytes()))
-        shutil.copy(source / "ex1.fa", reference)
-    else:
-        shutil.copy(source / "pacbio.bam", path)
-        shutil.copy(source / "reference.fasta", reference)
+        return ex1(folder)
+    path, reference = folder / "reads.bam", folder / "reference.fa"
+    shutil.copy(PACBIO / "pacbio.bam", path)
+    shutil.copy(PACBIO / "reference.fasta", reference)
+    pysam.index(str(path))
+    return path, reference
+
+
+def ex1(folder: Path) -> tuple[Path, Path]:
+    """Return 3,270 real reads of a human region, and their reference; skip where python-pysam-tests is absent."""
+    needed(PYSAM_DATA)
+    path, reference = folder / "reads.bam", folder / "reference.fa"
+    path.write_bytes(gzip.decompress((PYSAM_DATA / "ex1.bam.gz").read_bytes()))
+    shutil.copy(PYSAM_DATA / "ex1.fa", reference)
     pysam.index(str(path))
     return path, reference
 

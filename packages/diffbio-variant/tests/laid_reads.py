@@ -1,14 +1,13 @@
 """Reads laid against a reference: random ones as a BAM file, and any file's as arrays, base by base, by pysam alone."""
 
-import gzip
 from pathlib import Path
 
 import numpy as np
 import pysam
-import pytest
+
+from diffbio.io.reads import columns
 
 LETTERS = "ACGT"
-PYSAM_DATA = Path("/usr/share/doc/python-pysam/tests/pysam_data")
 FILTERED = 0x4 | 0x100 | 0x200 | 0x400  # what samtools mpileup leaves out: unmapped, secondary, QC fail, duplicate
 
 
@@ -50,17 +49,6 @@ def write_random_bam(path: Path, *, n_reads: int, size: int, length: int = 40, s
     return "".join(LETTERS[code] for code in codes)
 
 
-def real_reads(folder: Path) -> Path:
-    """Return an indexed copy of real reads, 3,270 of a human region; skips where their package is missing."""
-    packed = PYSAM_DATA / "ex1.bam.gz"
-    if not packed.exists():
-        pytest.skip("needs the reads of the Debian package python-pysam-tests")
-    path = folder / "ex1.bam"
-    path.write_bytes(gzip.decompress(packed.read_bytes()))
-    pysam.index(str(path))
-    return path
-
-
 def laid_reads(path: Path, contig: str, begin: int, end: int) -> dict[str, np.ndarray]:
     """Return the reads of a region as arrays, by pysam's pairs of positions."""
     with pysam.AlignmentFile(path) as bam:
@@ -97,4 +85,4 @@ def laid_reads(path: Path, contig: str, begin: int, end: int) -> dict[str, np.nd
 
 def one_hot(sequence: str) -> np.ndarray:
     """Return a sequence as distributions; zeros for other letters."""
-    return np.array([[float(letter == own) for own in LETTERS] for letter in sequence], np.float32)
+    return columns.one_hot(np.array([LETTERS.find(letter) for letter in sequence], np.int8))

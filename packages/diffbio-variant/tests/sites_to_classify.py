@@ -1,6 +1,6 @@
 """Sites whose genotypes are known, to train classifiers on: a few drawn at random, and many of simulated files."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -115,3 +115,38 @@ def cost_of_model(data: Sites) -> float:
     seen = len(data["genotype"]) // 64 * 64
     chosen = data["call_posteriors"][np.arange(seen), data["genotype"][:seen]]
     return float(-np.log(np.maximum(chosen, 1e-12)).mean())
+
+
+def require_that_it_learns(
+    operator: Operator[Any], certificate: Callable[..., None], name: str, *, most: float, steps: int = 120
+) -> None:
+    """Train a classifier on random sites, without a model beside it, and compare it with the shares of genotypes."""
+    train, held_out = random_sites(384), random_sites(256, seed=1)
+    value, prior = costs(trained(operator, train, steps=steps), held_out), cost_of_prior(train, held_out)
+    certificate(
+        operator=name, reference="the shares of the genotypes",
+        data=f"256 random sites of 4 to 10 reads, after {steps} steps on 384 others",
+        quantity="cross-entropy, share of the reference's", value=value / prior, bar=f"<= {most}",
+    )  # fmt: skip
+    assert value < most * prior
+
+
+def require_that_it_corrects(
+    make: Callable[[], Operator[Any]], folder: Path, certificate: Callable[..., None], name: str
+) -> tuple[Sites, Sites]:
+    """Train a classifier on simulated sites beside a model of the reads; it must be better. Return the sites."""
+    train, held_out = simulated_sites(folder, range(100, 112)), simulated_sites(folder, range(8))
+    value, model = costs(trained(make(), train, steps=100, rate=3e-3), held_out), cost_of_model(held_out)
+    certificate(
+        operator=name, reference="HaplotypeGenotyping, not trained",
+        data=f"{len(held_out['genotype'])} candidates of 8 simulated genomes, depth 10, after 100 steps on 12 others",
+        quantity="cross-entropy, share of the reference's", value=value / model, bar="<= 0.97",
+    )  # fmt: skip
+    assert value < 0.97 * model
+    return train, held_out
+
+
+def require_that_it_works_alone(make: Callable[[], Operator[Any]], train: Sites, held_out: Sites) -> None:
+    """Train a classifier on sites of which no model has said anything."""
+    alone: list[Sites] = [{k: a for k, a in part.items() if k != "call_posteriors"} for part in (train, held_out)]
+    assert costs(trained(make(), alone[0], steps=150, rate=3e-3), alone[1]) < 0.4 * cost_of_prior(*alone)

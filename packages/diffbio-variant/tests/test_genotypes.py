@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pysam
 import pytest
+from alignments import ex1
 from jax.test_util import check_grads
-from laid_reads import PYSAM_DATA, laid_reads, one_hot, real_reads, write_random_bam
+from laid_reads import laid_reads, one_hot, write_random_bam
 
 from diffbio.operators.variant.genotypes import (
     GenotypeLikelihood,
@@ -151,7 +152,7 @@ def test_error_terms_are_learned_from_genotypes() -> None:
 def test_genotypes_are_those_of_bcftools_on_real_reads(tmp_path: Path, certificate) -> None:
     if shutil.which("bcftools") is None:
         pytest.skip("needs bcftools")
-    path, fasta = real_reads(tmp_path), PYSAM_DATA / "ex1.fa"
+    path, fasta = ex1(tmp_path)
     differing = compared = 0
     gaps = []
     with pysam.FastaFile(fasta) as sequences:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from sites_to_classify import Sites, cost_of_model, cost_of_prior, costs, random_sites, simulated_sites, trained
+from sites_to_classify import require_that_it_corrects, require_that_it_learns, require_that_it_works_alone
 
 from diffbio.core import Pipeline
 from diffbio.core.errors import ConfigError, ContractError, MissingRandomnessError
@@ -24,29 +24,13 @@ def classifier(**config: Any) -> Pipeline:
 
 
 def test_it_learns_genotypes_from_images_alone(certificate) -> None:
-    train, held_out = random_sites(384), random_sites(256, seed=1)
-    found = trained(classifier(**SMALL), train, steps=120)
-    value, prior = costs(found, held_out), cost_of_prior(train, held_out)
-    certificate(
-        operator="ImageClassifier", reference="the shares of the genotypes",
-        data="256 random sites of 4 to 10 reads, after 120 steps on 384 others",
-        quantity="cross-entropy, share of the reference's", value=value / prior, bar="<= 0.4",
-    )  # fmt: skip
-    assert value < 0.4 * prior
+    require_that_it_learns(classifier(**SMALL), certificate, "ImageClassifier", most=0.4)
 
 
 @pytest.mark.slow
 def test_training_makes_better_what_a_model_believes(tmp_path: Path, certificate) -> None:
-    train, held_out = simulated_sites(tmp_path, range(100, 112)), simulated_sites(tmp_path, range(8))
-    value, model = costs(trained(classifier(), train, steps=100, rate=3e-3), held_out), cost_of_model(held_out)
-    certificate(
-        operator="ImageClassifier", reference="HaplotypeGenotyping, not trained",
-        data=f"{len(held_out['genotype'])} candidates of 8 simulated genomes, depth 10, after 100 steps on 12 others",
-        quantity="cross-entropy, share of the reference's", value=value / model, bar="<= 0.97",
-    )  # fmt: skip
-    assert value < 0.97 * model
-    alone: list[Sites] = [{k: a for k, a in part.items() if k != "call_posteriors"} for part in (train, held_out)]
-    assert costs(trained(classifier(), alone[0], steps=150, rate=3e-3), alone[1]) < 0.4 * cost_of_prior(*alone)
+    train, held_out = require_that_it_corrects(classifier, tmp_path, certificate, "ImageClassifier")
+    require_that_it_works_alone(classifier, train, held_out)
 
 
 def test_before_training_it_believes_the_model() -> None:

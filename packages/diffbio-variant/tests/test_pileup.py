@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pysam
 import pytest
+from alignments import ex1
 from jax.test_util import check_grads
-from laid_reads import LETTERS, laid_reads, one_hot, real_reads, write_random_bam
+from laid_reads import LETTERS, laid_reads, one_hot, write_random_bam
 
 from diffbio.operators.variant.pileup import Pileup, PileupConfig, pileup_counts
 
@@ -78,7 +79,7 @@ def test_counts_are_those_of_pysam(tmp_path: Path, certificate, base: int, mappi
 def test_counts_are_those_of_samtools_on_real_reads(tmp_path: Path, certificate) -> None:
     if shutil.which("samtools") is None:
         pytest.skip("needs samtools")
-    path = real_reads(tmp_path)
+    path, _ = ex1(tmp_path)
     with pysam.AlignmentFile(path) as bam:
         contigs = dict(zip(bam.references, bam.lengths, strict=True))
     differing = compared = 0

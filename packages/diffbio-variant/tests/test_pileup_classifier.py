@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from sites_to_classify import arrays_of, cost_of_model, cost_of_prior, costs, random_sites, simulated_sites, trained
+from sites_to_classify import arrays_of, require_that_it_corrects, require_that_it_learns
 
 from diffbio.core import Pipeline
 from diffbio.core.errors import ConfigError, ContractError, MissingRandomnessError
@@ -25,27 +25,12 @@ def classifier(**config: Any) -> Pipeline:
 
 
 def test_it_learns_genotypes_from_pileups_alone(certificate) -> None:
-    train, held_out = random_sites(384), random_sites(256, seed=1)
-    found = trained(classifier(**SMALL), train, steps=150)
-    value, prior = costs(found, held_out), cost_of_prior(train, held_out)
-    certificate(
-        operator="PileupClassifier", reference="the shares of the genotypes",
-        data="256 random sites of 4 to 10 reads, after 150 steps on 384 others",
-        quantity="cross-entropy, share of the reference's", value=value / prior, bar="<= 0.6",
-    )  # fmt: skip
-    assert value < 0.6 * prior
+    require_that_it_learns(classifier(**SMALL), certificate, "PileupClassifier", most=0.6, steps=150)
 
 
 @pytest.mark.slow
 def test_training_makes_better_what_a_model_believes(tmp_path: Path, certificate) -> None:
-    train, held_out = simulated_sites(tmp_path, range(100, 112)), simulated_sites(tmp_path, range(8))
-    value, model = costs(trained(classifier(), train, steps=100, rate=3e-3), held_out), cost_of_model(held_out)
-    certificate(
-        operator="PileupClassifier", reference="HaplotypeGenotyping, not trained",
-        data=f"{len(held_out['genotype'])} candidates of 8 simulated genomes, depth 10, after 100 steps on 12 others",
-        quantity="cross-entropy, share of the reference's", value=value / model, bar="<= 0.97",
-    )  # fmt: skip
-    assert value < 0.97 * model
+    require_that_it_corrects(classifier, tmp_path, certificate, "PileupClassifier")
 
 
 def test_features_are_shares_of_the_depth() -> None:

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pysam
 import pytest
+from alignments import ex1
 from jax.test_util import check_grads
-from laid_reads import FILTERED, LETTERS, laid_reads, one_hot, real_reads, write_random_bam
+from laid_reads import FILTERED, LETTERS, laid_reads, one_hot, write_random_bam
 from sites_to_classify import arrays_of, random_sites
 
 from diffbio.operators.variant.examples.pileup_image import drawn_by_hand
@@ -67,7 +68,7 @@ def test_images_are_those_of_pysam_on_random_reads(tmp_path: Path, certificate) 
 
 
 def test_images_are_those_of_pysam_on_real_reads(tmp_path: Path, certificate) -> None:
-    path = real_reads(tmp_path)
+    path, _ = ex1(tmp_path)
     data = laid_reads(path, "chr2", 0, 1600)
     assert (data["base_positions"] >= 0).any()
     data["reference"] = np.zeros((1600, 4), np.float32)

@@ -9,9 +9,10 @@ import numpy as np
 import optax
 import pysam
 import pytest
+from alignments import ex1
 from flax import nnx
 from jax.test_util import check_grads
-from laid_reads import PYSAM_DATA, laid_reads, one_hot, real_reads
+from laid_reads import laid_reads, one_hot
 from scipy.optimize import minimize_scalar
 from sequenced import Sequenced, genome, laid_with_everything, sequenced
 
@@ -96,8 +97,8 @@ def test_counts_are_those_of_all_bases_one_by_one(certificate) -> None:
 
 
 def test_counts_of_real_reads_are_those_of_all_bases_one_by_one(tmp_path: Path, certificate) -> None:
-    path = real_reads(tmp_path)
-    with pysam.FastaFile(str(PYSAM_DATA / "ex1.fa")) as sequences:
+    path, fasta = ex1(tmp_path)
+    with pysam.FastaFile(str(fasta)) as sequences:
         reference = sequences.fetch("chr1").upper()
     data = laid_reads(path, "chr1", 0, len(reference)) | {"reference": one_hot(reference)}
     n_reads, n_positions = data["qualities"].shape

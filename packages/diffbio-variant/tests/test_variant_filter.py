@@ -11,9 +11,9 @@ import numpy as np
 import optax
 import pysam
 import pytest
+from alignments import ex1
 from flax import nnx
 from jax.test_util import check_grads
-from laid_reads import PYSAM_DATA, real_reads
 from sequenced import genome
 
 from diffbio.core.errors import ConfigError
@@ -91,7 +91,8 @@ def test_the_limit_is_that_of_thresholds() -> None:
 @pytest.mark.slow
 def test_the_limit_is_bcftools_filter_on_real_reads(tmp_path: Path, certificate) -> None:
     needs("bcftools")
-    path = call(tmp_path, PYSAM_DATA / "ex1.fa", real_reads(tmp_path))
+    reads, reference = ex1(tmp_path)
+    path = call(tmp_path, reference, reads)
     calls = read_calls(path)
     used = [place for place, name in enumerate(FEATURES) if "[" not in name]  # bcftools finds any number beyond the end
     features, names = calls.features[:, used], tuple(FEATURES[place] for place in used)

@@ -11,7 +11,9 @@ from functools import partial
 from typing import cast
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float, Scalar
 
 from diffbio.operators.alignment.chains import in_chains
@@ -50,7 +52,18 @@ def expectations(pair: Pair, ends: Ends, band: int | None = None) -> Expectation
         ends: Which ends are free.
         band: Largest |i - j| of aligned positions, or `None`.
     """
-    return _found(pair, ends, band)[1]
+    return sum_and_expectations(pair, ends, band)[1]
+
+
+def sum_and_expectations(pair: Pair, ends: Ends, band: int | None = None) -> tuple[Float[Scalar, ""], Expectations]:
+    """Return `log_partition` and `expectations`, by one recurrence for both.
+
+    Args:
+        pair: Scores and costs, in nats.
+        ends: Which ends are free.
+        band: Largest |i - j| of aligned positions, or `None`.
+    """
+    return cast("tuple[Array, Expectations]", _sum_and_expectations(pair, ends, band))
 
 
 def total(pair: Pair, ends: Ends, ring: Semiring, band: int | None = None) -> Float[Scalar, ""]:
@@ -81,7 +94,7 @@ def _log_partition(pair: Pair, ends: Ends, band: int | None) -> Array:
 
 
 def _log_partition_forward(pair: Pair, ends: Ends, band: int | None) -> tuple[Array, tuple[Pair, Expectations]]:
-    log_sum, expected = _found(pair, ends, band)
+    log_sum, expected = sum_and_expectations(pair, ends, band)
     return log_sum, (pair, expected)
 
 
@@ -97,15 +110,11 @@ def _sum_and_expectations(pair: Pair, ends: Ends, band: int | None) -> tuple[Arr
     return in_chains(lambda pairs: _sums_and_expectations(pairs, ends, band), band)(pair)
 
 
-def _found(pair: Pair, ends: Ends, band: int | None) -> tuple[Array, Expectations]:
-    """Return what `_sum_and_expectations` does, with its type."""
-    return cast("tuple[Array, Expectations]", _sum_and_expectations(pair, ends, band))
-
-
 def _sum_and_expectations_forward(
     pair: Pair, ends: Ends, band: int | None
 ) -> tuple[tuple[Array, Expectations], tuple[Pair, Expectations]]:
-    found = _found(pair, ends, band)
+    pair = Pair(*(leaf.value for leaf in pair))  # pyright: ignore[reportAttributeAccessIssue]
+    found = sum_and_expectations(pair, ends, band)
     return found, (pair, found[1])
 
 
@@ -123,9 +132,15 @@ def _sum_and_expectations_backward(
 
         return jax.jvp(found, pairs[:3], direction)[1]
 
-    direction = (of_expected.matches, -of_expected.opens, -of_expected.extends)
-    changed = in_chains(change, band)(pair, direction)
-    return (_cotangent(pair, jax.tree.map(lambda first, second: of_sum * first + second, expected, changed)),)
+    factor = 0.0 if isinstance(of_sum, SymbolicZero) else of_sum
+    slopes = jax.tree.map(lambda values: factor * values, expected)
+    if not all(isinstance(part, SymbolicZero) for part in of_expected):
+        matches, opens, extends = (
+            jnp.zeros(part.shape, part.dtype) if isinstance(part, SymbolicZero) else part for part in of_expected
+        )
+        changed = in_chains(change, band)(pair, (matches, -opens, -extends))
+        slopes = jax.tree.map(jnp.add, slopes, changed)
+    return (_cotangent(pair, slopes),)
 
 
 def _cotangent(pair: Pair, expected: Expectations) -> Pair:
@@ -135,4 +150,4 @@ def _cotangent(pair: Pair, expected: Expectations) -> Pair:
 
 
 _log_partition.defvjp(_log_partition_forward, _log_partition_backward)
-_sum_and_expectations.defvjp(_sum_and_expectations_forward, _sum_and_expectations_backward)
+_sum_and_expectations.defvjp(_sum_and_expectations_forward, _sum_and_expectations_backward, symbolic_zeros=True)

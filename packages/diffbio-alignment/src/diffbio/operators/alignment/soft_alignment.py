@@ -27,7 +27,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, Scalar
 
 from diffbio.operators.alignment.ends import LOCAL, Ends
-from diffbio.operators.alignment.partition import expectations, log_partition
+from diffbio.operators.alignment.partition import log_partition, sum_and_expectations
 from diffbio.operators.alignment.recurrence import Pair
 
 
@@ -124,6 +124,5 @@ def soft_alignment(
     """
     softness = jnp.asarray(softness, scores.dtype)
     pair = _in_nats(scores, lengths, gap_open, gap_extend, softness)
-    expected = expectations(pair, ends, band)
-    score = softness * log_partition(pair, ends, band)
-    return SoftAlignment(score, expected.matches, expected.opens, expected.extends)
+    log_sum, expected = sum_and_expectations(pair, ends, band)
+    return SoftAlignment(softness * log_sum, expected.matches, expected.opens, expected.extends)

@@ -104,6 +104,19 @@ def one_hot(codes: Int8[np.ndarray, "*shape"]) -> np.ndarray:
     return _ONE_HOT[codes]
 
 
+def codes_of(letters: np.ndarray) -> Int8[np.ndarray, "*shape"]:
+    """Return the codes of letters that `one_hot` made.
+
+    Args:
+        letters: Distributions (..., 4), each of one letter or zeros.
+
+    Example:
+        >>> codes_of(one_hot(np.array([2, -1], np.int8))).tolist()
+        [2, -1]
+    """
+    return np.where(letters.any(-1), letters.argmax(-1), -1).astype(np.int8)
+
+
 def bucket(size: int, least: int) -> int:
     """Return the smallest of few sizes that holds `size`: powers of two, and halfway between them.
 

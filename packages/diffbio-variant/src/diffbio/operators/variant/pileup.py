@@ -102,11 +102,12 @@ def pileup_counts(  # noqa: PLR0917 - what a CIGAR and a strand say
     events = jnp.stack([jnp.ones_like(weights), inserted > 0, deleted > 0], axis=-1)
     shown = weights[..., None] * jnp.concatenate([reads, events], axis=-1)
     whole = jnp.floor(base_positions)
-    sums = _added(whole, strand, shown, window)
     if jnp.issubdtype(base_positions.dtype, jnp.floating):
-        further = base_positions - whole
-        sums = _added(whole, strand, (1 - further)[..., None] * shown, window)
-        sums = sums + _added(whole + 1, strand, further[..., None] * shown, window)
+        further = (base_positions - whole)[..., None]
+        sums = _added(whole, strand, (1 - further) * shown, window)
+        sums = sums + _added(whole + 1, strand, further * shown, window)
+    else:
+        sums = _added(whole, strand, shown, window)
     lacking = _lacking(whole, strand, weights, inserted, deleted, window)
     depth = sums[..., 4].sum(1) + lacking.sum(1)
     return PileupCounts(sums[..., :4], sums[..., 5], sums[..., 6], lacking, depth)

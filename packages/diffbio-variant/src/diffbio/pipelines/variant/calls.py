@@ -12,7 +12,7 @@ import numpy as np
 
 from diffbio.core.errors import MissingKeyError, listed
 from diffbio.io.reads.variant_writing import InfoField, write_variants
-from diffbio.io.reads.variants import Genotype
+from diffbio.io.reads.variants import Genotype, called_genotype, genotype_order
 from diffbio.pipelines.variant.sites import SiteDataset
 
 _HIGHEST_QUALITY = 99
@@ -46,10 +46,11 @@ def write_calls(
     posteriors, qualities = results[f"{source}_posteriors"], results[f"{source}_qualities"]
     copies = posteriors.argmax(-1)
     depths = dataset.depths
+    order = genotype_order(2, ploidy=posteriors.shape[-1] - 1)  # by copies of the variant
     called = []
     for row in np.flatnonzero(copies).tolist():
         genotype = Genotype(
-            _alleles(int(copies[row]), posteriors.shape[-1] - 1),
+            order[copies[row]],
             quality=min(round(float(qualities[row])), _HIGHEST_QUALITY),
             depth=int(depths[row]),
             allele_depths=_rounded(results.get("allele_depths"), row),
@@ -75,11 +76,6 @@ def write_calls(
     )
 
 
-def _alleles(copies: int, ploidy: int) -> tuple[int, ...]:
-    """Return a genotype with so many copies of the variant."""
-    return (0,) * (ploidy - copies) + (1,) * copies
-
-
 def _rounded(values: np.ndarray | None, row: int) -> tuple[int, ...] | None:
     return None if values is None else tuple(int(count) for count in np.rint(values[row]))
 
@@ -88,5 +84,5 @@ def _phred(log_likelihoods: np.ndarray | None, row: int) -> tuple[int, ...] | No
     """Return natural logarithms as VCF writes likelihoods, the best 0."""
     if log_likelihoods is None:
         return None
-    behind = log_likelihoods[row].max() - log_likelihoods[row]
-    return tuple(int(number) for number in np.rint(10 / np.log(10) * behind))
+    of_row = log_likelihoods[row] / np.log(10)
+    return called_genotype(of_row, n_alleles=2, ploidy=len(of_row) - 1).likelihoods

@@ -10,7 +10,7 @@ import numpy as np
 
 from diffbio.core.errors import ConfigError, DataError
 from diffbio.io.reads.alignment_files import AlignmentFile
-from diffbio.io.reads.columns import one_hot
+from diffbio.io.reads.columns import codes_of, one_hot
 from diffbio.io.reads.filters import MPILEUP, ReadFilters
 from diffbio.io.reads.references import Reference
 from diffbio.io.reads.regions import Region
@@ -151,10 +151,10 @@ def read_sites(
     at: dict[tuple[str, int], list[int]] = {}
     for row, variant in enumerate(fit):
         at.setdefault((variant.contig, variant.position), []).append(row)
-    changed = {
-        contig: np.unique([column for one in found if one.contig == contig for column in range(one.position, one.end)])
-        for contig in {one.contig for one in found}
-    }
+    columns: dict[str, set[int]] = {}
+    for one in found:
+        columns.setdefault(one.contig, set()).update(range(one.position, one.end))
+    changed = {contig: np.array(sorted(of_contig)) for contig, of_contig in columns.items()}
     places = [Region(contig, position, position + 1) for contig, position in at]
     options = {"window": 2 * flank + 1, "margin": flank, "longest_whole": 0, "batch_size": 64, "filters": filters}
     for batch in read_windows(file, fasta, places, **options):
@@ -242,9 +242,8 @@ class _SiteArrays:
         for key in _OF_BASES:
             self.arrays[key][row, rows, :n_positions] = given[key][chosen, :n_positions]
         self.arrays["read_lengths"][row] = np.minimum(self.arrays["read_lengths"][row], self.n_positions)
-        codes = np.where(given["reads"].any(-1), given["reads"].argmax(-1), -1)
-        self.arrays["codes"][row, rows, :n_positions] = codes[chosen, :n_positions]
-        reference = np.where(given["reference"].any(-1), given["reference"].argmax(-1), -1)
+        self.arrays["codes"][row, rows, :n_positions] = codes_of(given["reads"][chosen, :n_positions])
+        reference = codes_of(given["reference"])
         self.arrays["reference_codes"][row] = reference
         alternative = ["ACGT".find(letter) for letter in variant.alternatives[0]]
         changed = np.concatenate([reference[:flank], alternative, reference[flank + len(variant.reference) :]])
