@@ -116,6 +116,13 @@ def test_describe_and_mermaid():
     assert "step2 --> score([score])" in graph
 
 
+def test_describe_has_the_norm_of_each_gradient():
+    table = make().describe({"project": 0.25})
+    rows = [line.split() for line in table.splitlines()]
+    assert rows[0][-1] == "gradient"
+    assert [row[-1] for row in rows[2:]] == ["0.25", *["-"] * (len(rows) - 3)]
+
+
 def test_recipe_round_trip_and_open_sizes(data):
     recipe = make().to_recipe()
     again = Recipe.from_dict(recipe.to_dict())

@@ -43,3 +43,8 @@ def test_plot_has_a_panel_for_what_was_recorded(tmp_path):
     assert [axis.get_title() for axis in plain.axes] == ["loss"]
     with pytest.raises(ConfigError, match="no epoch to plot"):
         History().plot()
+
+
+def test_gradient_norms_are_those_of_the_last_epoch():
+    assert History([{"grad_norm/head": 2.0, "step": 1}, {"grad_norm/head": 1.0}]).gradient_norms() == {"head": 1.0}
+    assert History().gradient_norms() == {}

@@ -27,12 +27,15 @@ def fit_command(
 ) -> None:
     """Train the pipeline of RECIPE on DATA: weights, history and training curves go to OUT.
 
+    What operators learned goes to OUT/exports in forms that other tools read, where there is one.
+
     Further options go to the reader of DATA, such as --reference genome.fa for reads, before those of the recipe.
     """
     # the listing commands must not pay for these imports
     import jax
 
     from diffbio.core import Recipe, save
+    from diffbio.core.exports import export
     from diffbio.training import data_options, prepare
 
     console = Console()
@@ -58,6 +61,10 @@ def fit_command(
     except MissingExtraError as error:
         console.print(f"no training.png: {error}", markup=False)
     console.print(result.history.table())
+    norms = result.history.gradient_norms()
+    console.print(result.pipeline.describe(norms), highlight=False, markup=False, soft_wrap=True)
+    for path in export(result.pipeline, out / "exports", metadata=dataset.metadata):
+        console.print(f"for other tools: {path}", markup=False)
     console.print(f"best epoch {result.best_epoch}; the run is in {out}", markup=False)
 
 
@@ -78,6 +85,7 @@ def apply_command(  # noqa: PLR0917 - typer makes a command line of them
     import numpy as np
 
     from diffbio.core import load
+    from diffbio.core.exports import scalar_parameters
     from diffbio.core.storage import describe_saved
     from diffbio.training import transform
 
@@ -92,7 +100,8 @@ def apply_command(  # noqa: PLR0917 - typer makes a command line of them
     write = writer.load()
     if not everything:
         results = _without_intermediates(pipeline, dataset.take(np.arange(1)), results)
-    write(out, dataset, results, metadata={**metadata, "recipe": saved["recipe"]})
+    made_by = {"recipe": saved["recipe"], "parameters": scalar_parameters(pipeline)}
+    write(out, dataset, results, metadata={**metadata, **made_by})
     console.print(f"{len(dataset)} rows, {listed(results)}: {out}", markup=False)
     for found in registry().plots.values():
         for name, figure in found.declaration.load()(dataset, results, metadata).items():

@@ -95,6 +95,19 @@ class WriterDeclaration(Declaration):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ExporterDeclaration(Declaration):
+    """A function `export(operator, path, *, metadata)` that writes what an operator learned as a file of its field.
+
+    Attributes:
+        operator: The registered name of the operator.
+        suffix: End of the file's name, such as `.hmm`; each exporter of an operator has its own.
+    """
+
+    operator: str
+    suffix: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plugin:
     """All that one distribution brings.
 
@@ -107,6 +120,7 @@ class Plugin:
         recipes: Functions that return a `Recipe`, for `diffbio fit NAME`.
         plots: Functions `(dataset, results, metadata) -> {name: Figure}` whose figures `diffbio apply` writes.
         commands: Functions that become subcommands of `diffbio`.
+        exporters: Functions that write what an operator learned, for other tools.
     """
 
     api: int
@@ -117,6 +131,7 @@ class Plugin:
     recipes: tuple[Declaration, ...] = ()
     plots: tuple[Declaration, ...] = ()
     commands: tuple[Declaration, ...] = ()
+    exporters: tuple[ExporterDeclaration, ...] = ()
 
 
 class Hooks:

@@ -136,15 +136,23 @@ class Pipeline(Operator[PipelineConfig]):
         """
         return self.output_spec(jax.tree.map(_shape_of, dict(data)))
 
-    def describe(self) -> str:
-        """Return a table of the steps: name, operator, keys read and written, number of parameters."""
-        rows = [("step", "operator", "reads", "writes", "parameters")]
+    def describe(self, gradient_norms: Mapping[str, float] | None = None) -> str:
+        """Return a table of the steps: name, operator, keys read and written, number of parameters.
+
+        Args:
+            gradient_norms: By step, a further column: the norm of a loss's gradient in its parameters, such as
+                `History.gradient_norms` has it. A step that is not named gets a dash.
+        """
+        rows = [["step", "operator", "reads", "writes", "parameters"]]
         for name, step in zip(self.names, self.steps, strict=True):
             count = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(step, nnx.Param)))
             contract = step.contract
             keys = [f"{port.key}?" if port.optional else port.key for port in contract.inputs]
-            rows.append((name, step.title, ", ".join(keys), ", ".join(contract.writes), f"{count:,}"))
-        widths = [max(len(row[column]) for row in rows) for column in range(5)]
+            rows.append([name, step.title, ", ".join(keys), ", ".join(contract.writes), f"{count:,}"])
+        if gradient_norms is not None:
+            norms = [f"{gradient_norms[name]:.3g}" if name in gradient_norms else "-" for name in self.names]
+            rows = [[*row, norm] for row, norm in zip(rows, ["gradient", *norms], strict=True)]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
         return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
 

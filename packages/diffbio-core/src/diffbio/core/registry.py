@@ -26,7 +26,7 @@ from diffbio.core.hookspecs import (
     Plugin,
 )
 
-KINDS = ("operators", "readers", "writers", "losses", "recipes", "plots", "commands")
+KINDS = ("operators", "readers", "writers", "losses", "recipes", "plots", "commands", "exporters")
 DISABLE_VARIABLE = "DIFFBIO_DISABLE_PLUGINS"
 """Environment variable: distributions whose plugins are not loaded, separated by commas."""
 
@@ -93,7 +93,7 @@ class Registry:
         """Return the declaration of `name`.
 
         Args:
-            kind: One of `operators`, `readers`, `writers`, `losses`, `recipes`, `plots`, `commands`.
+            kind: One of `operators`, `readers`, `writers`, `losses`, `recipes`, `plots`, `commands`, `exporters`.
             name: The registered name.
 
         Raises:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 Record = Mapping[str, float | int]
 
+_NORM = "grad_norm/"
 _INK, _TRAIN, _VALIDATION, _QUIET = "#222222", "#4477aa", "#cc6677", "#999999"
 _STAGES = ("#4477aa", "#ee8866", "#228833", "#aa3377", "#66ccee", "#bbaa33", "#777777")
 
@@ -57,6 +58,11 @@ class History:
         """Return the figures by name, one list entry per epoch."""
         names = self.records[0] if self.records else ()
         return {name: [record[name] for record in self.records] for name in names}
+
+    def gradient_norms(self) -> dict[str, float]:
+        """Return the mean norm of each stage's gradient in the last epoch, for `Pipeline.describe`."""
+        last = self.records[-1] if self.records else {}
+        return {name.removeprefix(_NORM): value for name, value in last.items() if name.startswith(_NORM)}
 
     def table(self, rows: int = 20) -> Table:
         """Return a rich table of at most about `rows` evenly spaced epochs, the best and the last among them.
@@ -132,7 +138,7 @@ def _metric(axis: Axes, columns: dict[str, list[Any]]) -> None:
 
 
 def _gradient_norms(axis: Axes, columns: dict[str, list[Any]]) -> None:
-    _per_stage(axis, columns, "grad_norm/", "gradient norm per stage")
+    _per_stage(axis, columns, _NORM, "gradient norm per stage")
 
 
 def _temperatures(axis: Axes, columns: dict[str, list[Any]]) -> None:
@@ -159,7 +165,7 @@ def _per_stage(axis: Axes, columns: dict[str, list[Any]], prefix: str, title: st
 _PANELS = (
     (_losses, lambda name: name == "train_loss"),
     (_metric, lambda name: name == "validation_metric"),
-    (_gradient_norms, lambda name: name.startswith("grad_norm/")),
+    (_gradient_norms, lambda name: name.startswith(_NORM)),
     (_temperatures, lambda name: name.startswith("temperature/")),
 )
 

@@ -31,7 +31,7 @@ def write_calls(
         results: `classifier_posteriors` (sites, genotypes) and `classifier_qualities` (sites,), or, if there are none,
             `call_posteriors` and `call_qualities`; optionally `call_log_likelihoods` (sites, genotypes) and
             `allele_depths` (sites, 2).
-        metadata: What the run keeps; its recipe goes into the header.
+        metadata: What the run keeps; its recipe and the trained `parameters` that are numbers go into the header.
 
     Raises:
         MissingKeyError: No step gives posteriors.
@@ -72,7 +72,10 @@ def write_calls(
         samples=[dataset.sample],
         info=_INFO,
         source=f"diffbio-variant {importlib.metadata.version('diffbio-variant')}",
-        parameters={"recipe": json.dumps(metadata.get("recipe", {})).replace('"', "'")},
+        parameters={
+            "recipe": json.dumps(metadata.get("recipe", {})).replace('"', "'"),
+            **{name.replace(".", "_"): f"{value:.6g}" for name, value in metadata.get("parameters", {}).items()},
+        },
     )
 
 
