@@ -13,14 +13,19 @@ import pytest
 from flax import nnx
 
 from diffbio.cli import main
-from diffbio.core import Pipeline
+from diffbio.core import Pipeline, load
 from diffbio.core.errors import RegistryError
 from diffbio.core.registry import registry
 
 pytest.importorskip("diffbio.operators.alignment", reason="needs diffbio-alignment")
 pytest.importorskip("diffbio.operators.variant", reason="needs diffbio-variant")
+pytest.importorskip("parasail")
+
+import parasail
 
 from diffbio.losses.variant.genotypes import genotype_cross_entropy
+from diffbio.operators.variant.recalibration import BaseQualityRecalibration
+from diffbio.operators.variant.recalibration_table import read_recalibration_table
 from diffbio.pipelines.variant import recipes
 from diffbio.pipelines.variant.simulation import simulate_reads
 from diffbio.pipelines.variant.sites import read_sites
@@ -78,7 +83,10 @@ def test_fit_and_apply_from_reads_to_a_called_file(samples, tmp_path, monkeypatc
         monkeypatch.setattr(sys, "argv", ["diffbio", *map(str, arguments)])
         with pytest.raises(SystemExit) as ended:
             main()
-        assert ended.value.code == 0, capsys.readouterr().err
+        printed = capsys.readouterr()
+        assert ended.value.code == 0, printed.err
+        if arguments[0] == "fit":
+            says_what_was_learned(run, printed.out)
 
     def variants(path):
         with pysam.VariantFile(str(path)) as file:
@@ -88,6 +96,33 @@ def test_fit_and_apply_from_reads_to_a_called_file(samples, tmp_path, monkeypatc
     found = len(called & true)
     assert 2 * found / (len(called) + len(true)) > 0.85, (found, len(called), len(true))
     assert (tmp_path / "calls.vcf.gz.tbi").exists()
+    with pysam.VariantFile(str(calls)) as file:
+        (cost,) = [one.value for one in file.header.records if one.key == "diffbio_realignment_gap_open_logit"]
+    assert float(cost) == pytest.approx(float(step_of(load(run), "realignment").gap_open_logit[...]), rel=1e-5)
+
+
+def step_of(pipeline, name):
+    return pipeline.steps[pipeline.names.index(name)]
+
+
+def says_what_was_learned(run, printed):
+    """The norms of gradients stand in the table that is printed; GATK and parasail can go on with what was learned."""
+    rows = [line for line in printed.splitlines() if line.startswith(("step ", "recalibration ", "realignment "))]
+    head, *stages = rows[-3:]
+    assert head.endswith("gradient")
+    assert all(float(stage.split()[-1]) > 0 for stage in stages)
+    pipeline = load(run)
+    recalibration, realignment = (step_of(pipeline, name) for name in ("recalibration", "realignment"))
+    report = read_recalibration_table(run / "exports" / "recalibration.table")
+    assert report.read_groups == ("simulated",)
+    found, learned = BaseQualityRecalibration(recalibration.config), recalibration.tables()
+    found.initialize_from_counts(report.counts)
+    assert np.abs(learned.cycle_delta).max() > 0.01
+    np.testing.assert_allclose(found.tables().cycle_delta, learned.cycle_delta, atol=0.01)
+    np.testing.assert_allclose(found.tables().context_delta, learned.context_delta, atol=0.01)
+    matrix = parasail.Matrix(str(run / "exports" / "realignment.mat"))
+    chance = float(realignment.model().pairs[0, 0])
+    assert parasail.nw("A", "A", 1500, 300, matrix).score == pytest.approx(100 * np.log2(16 * chance), abs=5)
 
 
 def test_without_the_other_distribution_the_recipe_says_what_to_install(monkeypatch):

@@ -11,8 +11,9 @@ from diffbio.cli import make_app
 from diffbio.core.errors import DataError
 from diffbio.io.sequence import PROTEIN, Alignment, read_alignment, write_alignment
 from diffbio.operators.alignment import NeedlemanWunschConfig, SmoothNeedlemanWunsch, substitution_matrix
+from diffbio.pipelines.alignment.exports import write_scores
 from diffbio.pipelines.alignment.reference_pairs import ReferencePairs
-from diffbio.pipelines.alignment.scores import HALF_BITS, learn_scores, pairs_recovered, write_scores
+from diffbio.pipelines.alignment.scores import HALF_BITS, learn_scores, pairs_recovered
 
 FAMILIES = Path("/usr/share/doc/hmmer/examples")
 """Of Debian's package hmmer-examples: curated seeds of Pfam."""

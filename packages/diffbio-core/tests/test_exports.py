@@ -55,5 +55,6 @@ def test_parameters_that_are_numbers_go_by_their_step():
     pipeline = make()
     pipeline.steps[0].steps[0].weights[...] = jax.numpy.zeros((3, 2))
     assert exports.scalar_parameters(pipeline) == {}
-    pipeline.steps[0].steps[0].weights = nnx.Param(jax.numpy.float32(2.0))
-    assert exports.scalar_parameters(pipeline) == {"inner.project.weights": 2.0}
+    for weights in (jax.numpy.float32(2.0), jax.numpy.full(1, 2.0)):
+        pipeline.steps[0].steps[0].weights = nnx.Param(weights)
+        assert exports.scalar_parameters(pipeline) == {"inner.project.weights": 2.0}

@@ -131,3 +131,21 @@ def test_simulated_qualities_promise_what_they_keep(tmp_path: Path) -> None:
                 wrong += sum(a != b for a, b in zip(record.query_sequence, there, strict=True))
                 expected += (10 ** (-np.asarray(record.query_qualities, float) / 10)).sum()
         assert wrong / expected == pytest.approx(factor, rel=0.25)
+
+
+def test_bases_after_some_letters_are_wrong_more_often_as_the_sequencer_sees_them(tmp_path: Path) -> None:
+    options = {"size": 4000, "variant_rate": 0.0, "depth": 30.0, "mean_quality": 30.0, "quality_bias": 10.0}
+    files = simulate_reads(tmp_path, seed=0, biased_after="GT", **options)
+    reference = pysam.FastaFile(str(files.reference)).fetch("simulated")
+    wrong, expected = np.zeros(2), np.zeros(2)
+    with pysam.AlignmentFile(str(files.reads)) as file:
+        for record in file:
+            there, read = reference[record.reference_start : record.reference_end], record.get_forward_sequence()
+            there = str(there).translate(str.maketrans("ACGT", "TGCA"))[::-1] if record.is_reverse else there
+            for place, quality in enumerate(record.get_forward_qualities()):
+                kind = int(there[max(place - 2, 0) : place] == "GT")
+                wrong[kind] += read[place] != there[place]
+                expected[kind] += 10 ** (-quality / 10)
+    assert wrong / expected == pytest.approx([1.0, 10.0], rel=0.25)
+    with pytest.raises(ConfigError, match="letters of A, C, G, T"):
+        simulate_reads(tmp_path, seed=0, biased_after="N", **options)

@@ -45,7 +45,7 @@ def export(pipeline: Pipeline, directory: str | Path, *, metadata: Mapping[str, 
 def scalar_parameters(pipeline: Pipeline) -> dict[str, float]:
     """Return every parameter that is a single number, as `step.parameter`: what fits into the header of a file."""
     return {
-        f"{name}.{'.'.join(map(str, path))}": float(leaf[...])
+        f"{name}.{'.'.join(map(str, path))}": leaf[...].item()
         for name, step in _steps(pipeline)
         for path, leaf in nnx.to_flat_state(nnx.state(step, nnx.Param))
         if leaf[...].size == 1

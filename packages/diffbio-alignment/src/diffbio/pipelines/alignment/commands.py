@@ -18,10 +18,11 @@ from diffbio.io.sequence.files import read_sequences
 from diffbio.io.sequence.hmmer_files import read_hmm
 from diffbio.operators.alignment.pairwise import NeedlemanWunschConfig, SmoothNeedlemanWunsch
 from diffbio.operators.alignment.profile_hmm import ProfileHMM
+from diffbio.pipelines.alignment.exports import write_scores
 from diffbio.pipelines.alignment.multiple import align_sequences
 from diffbio.pipelines.alignment.profile import align_to_profile
 from diffbio.pipelines.alignment.reference_pairs import ReferencePairs
-from diffbio.pipelines.alignment.scores import HALF_BITS, learn_scores, pairs_recovered, write_scores
+from diffbio.pipelines.alignment.scores import HALF_BITS, learn_scores, pairs_recovered
 
 _ALPHABETS = {"protein": PROTEIN, "dna": DNA, "rna": RNA}
 _MATRICES = {"protein": "BLOSUM62", "dna": "NUC.4.4"}

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
 from typing import cast
 
 import jax
@@ -25,15 +24,12 @@ from diffbio.operators.alignment.best_path import Path as BestPath
 from diffbio.operators.alignment.ends import GLOBAL
 from diffbio.operators.alignment.pairwise import NeedlemanWunschConfig, SmoothNeedlemanWunsch
 from diffbio.operators.alignment.recurrence import Pair
-from diffbio.operators.alignment.substitution import substitution_scores, symmetric, write_substitution_matrix
+from diffbio.operators.alignment.substitution import substitution_scores, symmetric
 from diffbio.pipelines.alignment.reference_pairs import ReferencePairs
 from diffbio.training import fit
 
 HALF_BITS = 2 / np.log(2)
 """The softness that takes scores in half bits, as BLOSUM62 has them, as log odds."""
-
-UNITS_PER_SCORE = 3
-"""Files hold whole numbers: of a third of the unit of the learned scores, a sixth of a bit."""
 
 _PAIRS_AT_ONCE = 16
 
@@ -94,24 +90,6 @@ def pairs_recovered(aligner: SmoothNeedlemanWunsch, pairs: ReferencePairs) -> fl
             total += int(wanted.sum())
             right += int(wanted[_aligned(path)].sum())
     return right / total
-
-
-def write_scores(path: str | Path, aligner: SmoothNeedlemanWunsch, source: str) -> tuple[int, int]:
-    """Write the matrix in the format that BLAST, EMBOSS and parasail read.
-
-    Args:
-        path: The file.
-        aligner: Whose scores.
-        source: What they were learned from, for the first line.
-
-    Returns:
-        The costs of opening and of extending a gap, in the unit of the file; its comments say them, too.
-    """
-    gap_open, gap_extend = (max(1, round(UNITS_PER_SCORE * float(cost))) for cost in aligner.gap_costs.values())
-    comments = [source, f"a gap of n letters costs {gap_open} + (n - 1) {gap_extend}"]
-    scores = UNITS_PER_SCORE * np.asarray(symmetric(aligner.substitution[...]))
-    write_substitution_matrix(path, np.rint(scores).astype(int), aligner.config.alphabet, comments)
-    return gap_open, gap_extend
 
 
 @jax.jit

@@ -2,6 +2,7 @@
 
 from diffbio.core.hookspecs import Declaration, Plugin, hookimpl
 from diffbio.plugins.alignment import pairwise, profiles, reads, warping
+from diffbio.plugins.alignment.exports import EXPORTERS
 from diffbio.plugins.alignment.losses import LOSSES
 
 _FAMILIES = (pairwise, profiles, warping, reads)
@@ -9,11 +10,12 @@ _FAMILIES = (pairwise, profiles, warping, reads)
 
 @hookimpl
 def diffbio_plugin() -> Plugin:
-    """Return the operators of alignment and of preprocessing, losses and commands."""
+    """Return the operators of alignment and of preprocessing, losses, exporters and commands."""
     return Plugin(
         api=1,
         operators=tuple(operator for family in _FAMILIES for operator in family.OPERATORS),
         losses=LOSSES,
+        exporters=EXPORTERS,
         commands=(
             Declaration(
                 name="align",

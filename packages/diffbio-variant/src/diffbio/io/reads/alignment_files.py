@@ -37,6 +37,7 @@ class AlignmentFile:
         path: The file.
         contigs: Names and lengths of the contigs of its header, in order.
         read_groups: Identifiers of its read groups, in order.
+        platform_units: The PU of each of them, as GATK names read groups; its identifier where it has none.
         samples: Names of its samples, each once.
         account: How many reads were seen, used and dropped since it was opened.
 
@@ -86,6 +87,7 @@ class AlignmentFile:
             header = file.header.to_dict()
         groups = header.get("RG", [])
         self.read_groups = tuple(str(group["ID"]) for group in groups)
+        self.platform_units = tuple(str(group.get("PU", group["ID"])) for group in groups)
         self.samples = tuple(dict.fromkeys(str(group["SM"]) for group in groups if "SM" in group))
         self._order = str(header.get("HD", {}).get("SO", "unknown"))
         if not self.contigs:

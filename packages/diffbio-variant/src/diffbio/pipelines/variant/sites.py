@@ -23,7 +23,7 @@ KINDS = ("SNV", "insertion", "deletion")
 _OF_BASES = ("qualities", "base_weights", "base_positions", "insertions", "deletions")
 _OF_READS = (
     "read_mask", "reverse_strand", "second_in_pair", "read_lengths", "read_offsets", "full_lengths",
-    "mapping_qualities",
+    "mapping_qualities", "read_groups",
 )  # fmt: skip
 _ROWS_AT_ONCE = 64
 _ROWS_OF_READS = 8  # their number is a multiple, so that few shapes arise
@@ -172,7 +172,7 @@ def read_sites(
         fit,
         contigs=file.contigs,
         sample=file.samples[0] if file.samples else "sample",
-        metadata={"reads": Path(path).name},
+        metadata={"reads": Path(path).name, "read_groups": list(file.platform_units)},
         too_long=[variant for variant in found if _gap(variant) > longest_gap],
         crowded=sites.crowded,
     )

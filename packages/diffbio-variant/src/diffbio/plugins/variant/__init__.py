@@ -2,13 +2,14 @@
 
 from diffbio.core.hookspecs import Declaration, Plugin, ReaderDeclaration, WriterDeclaration, hookimpl
 from diffbio.plugins.variant import classifiers, copy_number, filters, genotypes, recalibration
+from diffbio.plugins.variant.exports import EXPORTERS
 
 _FAMILIES = (genotypes, classifiers, recalibration, filters, copy_number)
 
 
 @hookimpl
 def diffbio_plugin() -> Plugin:
-    """Return the operators of variant calling and copy number, their files, losses and the recipe."""
+    """Return the operators of variant calling and copy number, their files, losses, the recipe and exporters."""
     return Plugin(
         api=1,
         operators=tuple(operator for family in _FAMILIES for operator in family.OPERATORS),
@@ -65,4 +66,5 @@ def diffbio_plugin() -> Plugin:
                 summary="Trimming, realignment, genotypes and a classifier, trained as one; needs diffbio-alignment.",
             ),
         ),
+        exporters=EXPORTERS,
     )
