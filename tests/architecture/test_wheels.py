@@ -67,7 +67,14 @@ def test_a_wheel_holds_all_of_its_sources_and_nothing_else(package, wheels):
     wanted = {path.relative_to(source).as_posix() for path in source.rglob("*") if path.is_file()}
     wanted = {name for name in wanted if "__pycache__" not in name}
     assert files(wheels[package.name]) == wanted
-    assert not [name for name in wanted if name.rpartition("/")[2].startswith(("test_", "conftest"))]
+    modules = [name.rpartition("/")[2] for name in wanted if name.endswith(".py")]  # templates of tests are none
+    assert not [name for name in modules if name.startswith(("test_", "conftest"))]
+
+
+def test_the_wheel_of_core_brings_the_template_of_plugins_hidden_files_too(wheels):
+    held = files(wheels["diffbio-core"])
+    for name in (".gitignore", ".github/workflows/test.yml", "src/MODULE/py.typed", "tests/test_laws.py"):
+        assert f"diffbio/cli/plugin_template/{name}.template" in held
 
 
 def test_the_single_cell_wheel_brings_its_recipe_and_its_cells(wheels):

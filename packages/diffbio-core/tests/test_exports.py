@@ -7,9 +7,8 @@ from test_registry import entry, plugin_module
 from toy_operators import Jitter, JitterConfig, Project, ProjectConfig
 
 from diffbio.core import Pipeline, exports
-from diffbio.core.errors import RegistryError
 from diffbio.core.hookspecs import ExporterDeclaration, Plugin
-from diffbio.core.registry import Registry
+from diffbio.core.registry import PluginWarning, Registry
 
 
 def export_weights(operator, path, *, metadata):
@@ -45,10 +44,17 @@ def test_without_exporters_nothing_is_written(tmp_path):
     assert not (tmp_path / "exports").exists()
 
 
-def test_an_exporter_that_is_not_there_is_named(registered, tmp_path):
-    registered("absent_module:export")
-    with pytest.raises(RegistryError, match=r"toy weights.*toys 1.0.*absent_module"):
-        exports.export(make(), tmp_path)
+def export_nothing(operator, path, *, metadata):
+    raise OSError("disk full")
+
+
+@pytest.mark.parametrize(
+    ("target", "reason"), [("absent_module:export", "absent_module"), (f"{__name__}:export_nothing", "disk full")]
+)
+def test_an_exporter_that_fails_is_named_and_stops_nothing(registered, tmp_path, target, reason):
+    registered(target)
+    with pytest.warns(PluginWarning, match=rf"no inner.project.txt by 'toy weights' of toys 1.0: .*{reason}"):
+        assert exports.export(make(), tmp_path) == []
 
 
 def test_parameters_that_are_numbers_go_by_their_step():

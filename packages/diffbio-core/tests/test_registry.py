@@ -1,13 +1,25 @@
 """The registry keeps a plugin's failure to itself, and never picks silently between two that claim one name."""
 
+import dataclasses
 import subprocess
 import sys
+import time
+import warnings
+from importlib.metadata import EntryPoint
 from types import SimpleNamespace
 
 import pytest
 
+from diffbio.core import registry as registry_module
 from diffbio.core.errors import RegistryError
-from diffbio.core.hookspecs import OperatorDeclaration, Plugin, hookimpl
+from diffbio.core.hookspecs import (
+    Declaration,
+    OperatorDeclaration,
+    Plugin,
+    ReaderDeclaration,
+    WriterDeclaration,
+    hookimpl,
+)
 from diffbio.core.registry import DISABLE_VARIABLE, PluginWarning, Registry
 
 
@@ -60,6 +72,10 @@ def misspelt():
     return Plugin(api=1)
 
 
+SOUND = OperatorDeclaration(name="A", target="math:sqrt", summary="x", reads=("x",), writes=("y",), example="a:b")
+READER = ReaderDeclaration(name="files", target="math:sqrt", summary="x", suffixes=(".x",))
+
+
 @pytest.mark.parametrize(
     ("module", "reason"),
     [
@@ -74,7 +90,20 @@ def misspelt():
         ),
         (plugin_module(Plugin(api=0)), "pip install --upgrade broken"),
         (SimpleNamespace(diffbio_plugins=misspelt), "diffbio_plugins"),
-        (plugin_module(Plugin(api=1, operators=("x",))), "its operators hold 'x', which is no declaration"),
+        (plugin_module(Plugin(api=1, operators=("x",))), "its operators hold 'x', which is no OperatorDeclaration"),
+        (plugin_module(Plugin(api=1, operators=(READER,))), "name='files', target='math:sqrt', summary='x', suffixes="),
+        (plugin_module(Plugin(api=1, readers=(SOUND,))), "which is no ReaderDeclaration"),
+        (plugin_module(Plugin(api=1, losses=None)), "TypeError: 'NoneType' object is not iterable"),
+        (
+            plugin_module(Plugin(api=1, operators=(dataclasses.replace(SOUND, reads="counts"),))),
+            "its operators hold 'A' with reads='counts'; it must look like ('counts',)",
+        ),
+        (plugin_module(Plugin(api=1, operators=(dataclasses.replace(SOUND, writes=(1,)),))), "with writes=(1,); it"),
+        (plugin_module(Plugin(api=1, readers=(dataclasses.replace(READER, suffixes=".x"),))), "with suffixes='.x'; it"),
+        (
+            plugin_module(Plugin(api=1, losses=(Declaration(name=None, target="a:b", summary="x"),))),
+            "its losses hold None with name=None; it must look like 'counts'",
+        ),
     ],
 )
 def test_a_broken_plugin_breaks_only_itself(module, reason):
@@ -93,6 +122,56 @@ def test_one_name_claimed_twice_belongs_to_nobody():
     assert len(registry.clashes) == 1
 
 
+def test_a_name_that_one_plugin_declares_twice_is_its_authors_to_mend():
+    registry = Registry([entry("one", declares("Same", "Same", "A"))])
+    assert list(registry.operators) == ["A"]
+    assert registry.clashes == [
+        "the operator name 'Same' is declared 2 times by one 1.0: its plugin has to give each a name of its own"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ("absent_module", "'absent_module' can't be imported: ModuleNotFoundError: No module named 'absent_module'"),
+        ("math:absent", "'math:absent' can't be imported: AttributeError"),
+        ("not a module", "'not a module' can't be imported: AttributeError"),
+        ("math", "math must hold one function diffbio_plugin, marked @hookimpl"),
+    ],
+)
+def test_an_entry_point_that_leads_nowhere_is_quoted(value, reason):
+    with pytest.warns(PluginWarning, match="it is left out"):
+        registry = Registry([EntryPoint("wrong", value, "diffbio.plugins")])
+    assert reason in registry.broken[0].reason
+
+
+def test_optional_fields_may_be_left_out():
+    writer = WriterDeclaration(name="files", target="math:sqrt", summary="x", suffixes=(".x",))
+    registry = Registry([entry("one", plugin_module(Plugin(api=1, operators=(SOUND,), writers=(writer,))))])
+    assert registry.broken == []
+    assert list(registry.writers) == ["files"]
+
+
+def test_a_plugin_that_takes_long_to_import_is_named_and_used(monkeypatch):
+    def slowly():
+        time.sleep(0.02)
+        return declares("Slow")
+
+    monkeypatch.setattr(registry_module, "SLOW_IMPORT", 0.01)
+    said = r"plugin 'late' of late 1\.0: importing late:x takes \d\.\d s, for which every command waits; let it import"
+    with pytest.warns(PluginWarning, match=said):
+        registry = Registry([entry("late", slowly), entry("sound", declares("Good"))])
+    assert list(registry.operators) == ["Good", "Slow"]
+    assert registry.broken == []
+
+
+def test_a_plugin_that_takes_no_time_is_not_spoken_of(monkeypatch):
+    monkeypatch.setattr(registry_module, "SLOW_IMPORT", 60.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Registry([entry("one", declares("A"))])
+
+
 def test_unknown_names_answer_with_the_nearest_and_who_has_it():
     registry = Registry([entry("one", declares("SoftKMeans", "Velocity"))])
     with pytest.raises(RegistryError, match=r"no operator is called 'softkmean'; nearest: SoftKMeans \(one\)"):
@@ -104,7 +183,7 @@ def test_unknown_names_answer_with_the_nearest_and_who_has_it():
 def test_targets_are_imported_when_asked_for():
     registry = Registry([entry("one", declares("Root")), entry("two", declares("Gone", target="nowhere:Gone"))])
     assert registry.load("operators", "Root")(4) == 2
-    with pytest.raises(RegistryError, match=r"'Gone' of two 1\.0 can't be imported"):
+    with pytest.raises(RegistryError, match=r"'Gone' of two 1\.0 can't be imported: ModuleNotFoundError: No module"):
         registry.load("operators", "Gone")
     assert registry.writers_of("Root_out") == "Root (one)"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,14 +14,18 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import typer
 from jaxtyping import Array, Float
 
+from diffbio.cli.checking import check_command
 from diffbio.core import Operator, OperatorConfig
 from diffbio.core.errors import RegistryError
 from diffbio.core.hookspecs import OperatorDeclaration, Plugin, hookimpl
 from diffbio.core.registry import Registry
-from diffbio.testing import LAWS, Example, LawViolation, check_operator, examples_of
+from diffbio.testing import LAWS, Example, LawViolation, NotApplicable, check_operator, examples_of
+from diffbio.testing.capabilities import CAPABILITIES
 from diffbio.testing.check import example_of
+from diffbio.testing.cost import Cost, cost_of
 
 pytest_plugins = "pytester"
 
@@ -44,6 +49,11 @@ class Sorting(Operator[StretchConfig]):
 
     def compute(self, counts: Float[Array, "cells genes"]) -> Stretched:
         return Stretched(self.config.factor * jnp.sort(counts, axis=0))
+
+
+class Fixed(Operator[StretchConfig]):
+    def compute(self, counts: Float[Array, "3 2"]) -> Stretched:
+        return Stretched(self.config.factor * counts)
 
 
 def example(kind: type[Operator[Any]]) -> Example:
@@ -114,6 +124,13 @@ def test_the_option_needs_no_test_file(registry: Any, pytester: pytest.Pytester)
     result.assert_outcomes(passed=2 * (len(LAWS) - 3) - 1, failed=1, skipped=6)
     result.stdout.fnmatch_lines(["permutation_symmetry (Sorting, 'stretched'): differs by *", "*To mend it: *"])
     result.stdout.no_fnmatch_line("*Traceback*")
+    result.stdout.fnmatch_lines(
+        [
+            "operator *jit *limit *masks *symmetry *",
+            "Sorting *yes *exempt *- *no *yes *",
+            "Stretching *yes *exempt *- *yes *yes *",
+        ]
+    )
 
 
 def test_the_option_works_with_test_files_and_selections(registry: Any, pytester: pytest.Pytester) -> None:
@@ -122,6 +139,44 @@ def test_the_option_works_with_test_files_and_selections(registry: Any, pytester
     arguments = ("--diffbio", "diffbio-stretch", "-p", "no:cacheprovider")
     result = pytester.runpytest_inprocess(path, *arguments, "-k", "asked_for or Stretching-keeps_input_keys")
     result.assert_outcomes(passed=2, deselected=len(LAWS) - 1)
+
+
+def test_the_command_shows_what_operators_can_do_and_what_to_mend(
+    registry: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    registry(declaration(Stretching, "stretching"), declaration(Sorting, "sorting"))
+    check_command("diffbio-stretch", ["Stretching"])
+    assert re.search(r"Stretching +(\d\S* +){3}cells +n\^-?\d\.\d", capsys.readouterr().out)
+    with pytest.raises(typer.Exit) as ended:
+        check_command("diffbio-stretch", cost=False)
+    assert ended.value.exit_code == 1
+    printed = capsys.readouterr().out
+    assert re.search(r"Sorting breaks permutation_symmetry: 'stretched' differs by .* To mend it: ", printed)
+    assert "1 of 2 operators of diffbio-stretch keep all laws" in printed
+    with pytest.raises(RegistryError, match="diffbio-stretch has no operator 'Sort'; it has"):
+        check_command("diffbio-stretch", ["Sort"])
+
+
+def test_the_command_names_an_operator_whose_example_fails(registry: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    registry(declaration(Stretching, "nowhere"), declaration(Sorting, "stretching"))
+    with pytest.raises(typer.Exit):
+        check_command("diffbio-stretch", cost=False)
+    printed = capsys.readouterr().out
+    assert "Stretching breaks ships_an_example: its example" in printed
+    assert "Sorting breaks ships_an_example: " in printed
+
+
+def test_capabilities_are_all_laws() -> None:
+    assert sorted(law for laws in CAPABILITIES.values() for law in laws) == sorted(LAWS)
+
+
+def test_cost_grows_along_the_first_dimension_of_any_size() -> None:
+    cost = cost_of(stretching(), (2, 4, 8))
+    assert (cost.dim, cost.sizes, len(cost.seconds)) == ("cells", (2, 4, 8), 3)
+    assert Cost("cells", (10, 100), (1.0, 100.0)).exponent == pytest.approx(2)
+    fixed = Example(Fixed(StretchConfig()), {"counts": np.ones((3, 2), np.float32)})
+    with pytest.raises(NotApplicable, match="no dimension"):
+        cost_of(fixed)
 
 
 def test_an_unknown_distribution_is_one_sentence(registry: Any, pytester: pytest.Pytester) -> None:

@@ -1,4 +1,4 @@
-"""The command line: `diffbio operators | show | fit | apply`, and the commands that plugins bring.
+"""The command line: `diffbio operators | show | fit | apply | new-plugin`, and the commands that plugins bring.
 
 Nothing heavy is imported before a command needs it: listing every operator takes no JAX.
 """
@@ -6,15 +6,16 @@ Nothing heavy is imported before a command needs it: listing every operator take
 from __future__ import annotations
 
 import sys
+import warnings
 from typing import Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
-from diffbio.cli import listing, running
+from diffbio.cli import checking, listing, new_plugin, running
 from diffbio.core.errors import DiffbioError
-from diffbio.core.registry import registry
+from diffbio.core.registry import PluginWarning, registry
 
 _OPEN = {"allow_extra_args": True, "ignore_unknown_options": True}
 """For commands of plugins, and for those whose further options are those of a reader."""
@@ -33,8 +34,15 @@ def make_app() -> typer.Typer:
     app.command("show")(listing.show)
     app.command("fit", context_settings=_OPEN)(running.fit_command)
     app.command("apply", context_settings=_OPEN)(running.apply_command)
+    app.command("check")(checking.check_command)
+    app.command("new-plugin")(new_plugin.new_plugin)
+    own = {command.name for command in app.registered_commands}
     for name, found in registry().commands.items():
-        summary = f"{found.declaration.summary} [{found.distribution}]"
+        if name in own:
+            left_out = f"the command {name!r} of {found.distribution} {found.version} is left out: diffbio has its own"
+            warnings.warn(left_out, PluginWarning, stacklevel=2)
+            continue
+        summary = escape(f"{found.declaration.summary} ({found.distribution})")  # typer reads it as rich markup
         app.command(name, help=summary, context_settings=_OPEN, add_help_option=False)(_lazy(name))
     return app
 
@@ -51,12 +59,23 @@ def _lazy(name: str) -> Any:
 
 
 def main() -> None:
-    """Run the command line; an error that diffbio raised on purpose is shown as one message, without a traceback."""
+    """Run the command line; an error that diffbio raised on purpose is shown as one message, without a traceback.
+
+    What is wrong with a plugin is said at the end, in a line each, and stops nothing.
+    """
+    console = Console(stderr=True)
+    with warnings.catch_warnings(record=True) as caught:
+        app = make_app()
     try:
-        make_app()()
+        app()
     except DiffbioError as error:
-        console = Console(stderr=True)
         console.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         for note in getattr(error, "__notes__", ()):
             console.print(f"  {note}", highlight=False, markup=False)
         sys.exit(1)
+    finally:
+        for warning in caught:
+            if isinstance(warning.message, PluginWarning):
+                console.print(f"[yellow]warning:[/] {escape(str(warning.message))}", highlight=False, soft_wrap=True)
+            else:
+                warnings.showwarning(warning.message, warning.category, warning.filename, warning.lineno)

@@ -29,8 +29,8 @@ def operators() -> None:
         console.print(table)
     if not found.operators:
         console.print("No plugin brings operators yet; for single-cell analysis: pip install diffbio-singlecell")
-    for problem in [*map(str, found.broken), *found.clashes]:
-        Console(stderr=True).print(f"[yellow]warning:[/] {escape(problem)}", soft_wrap=True)
+    for clash in found.clashes:
+        Console(stderr=True).print(f"[yellow]warning:[/] {escape(clash)}", highlight=False, soft_wrap=True)
 
 
 def show(name: Annotated[str, typer.Argument(help="The operator's name, as in `diffbio operators`.")]) -> None:

@@ -103,11 +103,15 @@ def apply_command(  # noqa: PLR0917 - typer makes a command line of them
     made_by = {"recipe": saved["recipe"], "parameters": scalar_parameters(pipeline)}
     write(out, dataset, results, metadata={**metadata, **made_by})
     console.print(f"{len(dataset)} rows, {listed(results)}: {out}", markup=False)
-    for found in registry().plots.values():
-        for name, figure in found.declaration.load()(dataset, results, metadata).items():
-            path = out.with_name(f"{out.stem}_{name}.png")
-            figure.savefig(path, dpi=150)
-            console.print(f"figure: {path}", markup=False)
+    for plot, found in registry().plots.items():
+        try:
+            for name, figure in registry().load("plots", plot)(dataset, results, metadata).items():
+                path = out.with_name(f"{out.stem}_{name}.png")
+                figure.savefig(path, dpi=150)
+                console.print(f"figure: {path}", markup=False)
+        except Exception as error:  # noqa: BLE001 - the results are written; one plugin's figure takes no other down
+            said = f"no figure of {plot!r} ({found.distribution} {found.version}): {type(error).__name__}: {error}"
+            Console(stderr=True).print(said, markup=False, highlight=False, soft_wrap=True)
 
 
 def _without_intermediates(pipeline: Any, row: Mapping[str, Any], results: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,8 @@ registry needs no jax at all.
 from __future__ import annotations
 
 import importlib
+import sys
+import warnings
 from typing import TYPE_CHECKING, Any
 
 from diffbio.core.__about__ import __version__
@@ -54,6 +56,14 @@ __all__ = [
     "save",
     "soft_ops",
 ]
+
+
+if getattr(sys.modules["diffbio"], "__file__", None) is not None:  # a namespace has none
+    import diffbio_guard
+
+    _found = diffbio_guard.foreign_package()
+    if _found is not None:
+        warnings.warn(diffbio_guard.remedy(_found), diffbio_guard.ForeignPackageWarning, stacklevel=2)
 
 
 def __getattr__(name: str) -> Any:

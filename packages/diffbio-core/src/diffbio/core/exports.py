@@ -5,6 +5,7 @@ Which operators have such a file, and how it is written, is declared by plugins.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from flax import nnx
 
 from diffbio.core.operator import Operator
 from diffbio.core.pipeline import Pipeline
-from diffbio.core.registry import registry
+from diffbio.core.registry import PluginWarning, registry
 
 
 def export(pipeline: Pipeline, directory: str | Path, *, metadata: Mapping[str, Any] | None = None) -> list[Path]:
@@ -25,10 +26,7 @@ def export(pipeline: Pipeline, directory: str | Path, *, metadata: Mapping[str, 
         metadata: Facts about the data that the pipeline was trained on, as a dataset has them.
 
     Returns:
-        The files.
-
-    Raises:
-        RegistryError: What writes such a file can't be imported.
+        The files. One that can't be written is left out with a `PluginWarning`, for the pipeline itself is kept apart.
     """
     directory, written = Path(directory), []
     for name, step in _steps(pipeline):
@@ -37,8 +35,13 @@ def export(pipeline: Pipeline, directory: str | Path, *, metadata: Mapping[str, 
                 continue
             directory.mkdir(parents=True, exist_ok=True)
             path = directory / f"{name}{found.declaration.suffix}"
-            registry().load("exporters", form)(step, path, metadata=dict(metadata or {}))
-            written.append(path)
+            try:
+                registry().load("exporters", form)(step, path, metadata=dict(metadata or {}))
+            except Exception as error:  # noqa: BLE001 - one plugin's file takes no other down
+                said = f"no {path.name} by {form!r} of {found.distribution} {found.version}"
+                warnings.warn(f"{said}: {type(error).__name__}: {error}", PluginWarning, stacklevel=2)
+            else:
+                written.append(path)
     return written
 
 

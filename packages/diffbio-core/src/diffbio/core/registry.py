@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
+import time
 import warnings
 from collections.abc import Iterable, Mapping
 from importlib.metadata import EntryPoint, entry_points
@@ -22,17 +23,30 @@ from diffbio.core.hookspecs import (
     API_VERSION,
     ENTRY_POINT_GROUP,
     Declaration,
+    ExporterDeclaration,
     Hooks,
+    OperatorDeclaration,
     Plugin,
+    ReaderDeclaration,
+    WriterDeclaration,
 )
 
 KINDS = ("operators", "readers", "writers", "losses", "recipes", "plots", "commands", "exporters")
+SLOW_IMPORT = 1.0
+"""Seconds from which the import of a plugin's module is named as slow: declarations take milliseconds."""
+
+_TYPES = {
+    "operators": OperatorDeclaration,
+    "readers": ReaderDeclaration,
+    "writers": WriterDeclaration,
+    "exporters": ExporterDeclaration,
+}
 DISABLE_VARIABLE = "DIFFBIO_DISABLE_PLUGINS"
 """Environment variable: distributions whose plugins are not loaded, separated by commas."""
 
 
 class PluginWarning(UserWarning):
-    """A plugin could not be used; the others are unaffected."""
+    """A plugin could not be used, or takes long to import; the others are unaffected."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,9 +134,9 @@ class Registry:
         found = self.find(kind, name)
         try:
             return found.declaration.load()
-        except ImportError as error:
+        except Exception as error:  # whatever a module does when it is imported
             raise RegistryError(
-                f"{name!r} of {found.distribution} {found.version} can't be imported: {error}"
+                f"{name!r} of {found.distribution} {found.version} can't be imported: {type(error).__name__}: {error}"
             ) from error
 
     def writers_of(self, key: str) -> str:
@@ -135,21 +149,34 @@ class Registry:
         return ", ".join(writers) or "none"
 
     def _clash(self, kind: str, name: str) -> str:
-        owners = " and ".join(f"{o.distribution} {o.version}" for o in self._claims[kind][name])
+        owners = [f"{o.distribution} {o.version}" for o in self._claims[kind][name]]
+        if len(set(owners)) == 1:
+            return (
+                f"the {kind.rstrip('s')} name {name!r} is declared {len(owners)} times by {owners[0]}: its plugin has "
+                "to give each a name of its own"
+            )
         return (
-            f"the {kind.rstrip('s')} name {name!r} is claimed by {owners}: uninstall one, or name it in "
+            f"the {kind.rstrip('s')} name {name!r} is claimed by {' and '.join(owners)}: uninstall one, or name it in "
             f"the environment variable {DISABLE_VARIABLE}"
         )
 
     def _add(self, entry: EntryPoint) -> None:
         distribution, version = _distribution(entry), _version(entry)
         try:
-            plugin = _read(entry, f"{distribution}:{entry.name}")
+            module, seconds = _import(entry)
+            plugin = _read(entry, module, f"{distribution}:{entry.name}")
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a plugin does, it breaks only itself
             reason = str(error) if isinstance(error, RegistryError) else f"{type(error).__name__}: {error}"
             self.broken.append(BrokenPlugin(entry.name, distribution, version, reason))
             warnings.warn(f"{self.broken[-1]}; it is left out", PluginWarning, stacklevel=4)
             return
+        if seconds > SLOW_IMPORT:
+            slow = (
+                f"plugin {entry.name!r} of {distribution} {version}: importing {entry.value} takes {seconds:.1f} s, "
+                "for which every command waits; let it import JAX and other heavy libraries in the modules that its "
+                "declarations name, or within functions"
+            )
+            warnings.warn(slow, PluginWarning, stacklevel=4)
         self.distributions[distribution] = version
         for kind in KINDS:
             for declaration in getattr(plugin, kind):
@@ -157,14 +184,24 @@ class Registry:
                 claims.append(Registered(declaration, distribution, version))
 
 
-def _read(entry: EntryPoint, name: str) -> Plugin:
-    """Load one plugin by itself and check what it says.
+def _import(entry: EntryPoint) -> tuple[Any, float]:
+    """Return the module that an entry point names, and how many seconds its import took."""
+    start = time.perf_counter()
+    try:
+        module = entry.load()
+    except Exception as error:  # whatever a module does when it is imported
+        raise RegistryError(f"{entry.value!r} can't be imported: {type(error).__name__}: {error}") from error
+    return module, time.perf_counter() - start
+
+
+def _read(entry: EntryPoint, module: Any, name: str) -> Plugin:
+    """Ask one plugin by itself what it brings, and check what it says.
 
     A manager of its own for each plugin: the hook of one that raises must not stop the others.
     """
     manager = pluggy.PluginManager("diffbio")
     manager.add_hookspecs(Hooks)
-    manager.register(entry.load(), name=name)
+    manager.register(module, name=name)
     manager.check_pending()
     values = manager.hook.diffbio_plugin()
     if len(values) != 1 or not isinstance(values[0], Plugin):
@@ -181,10 +218,28 @@ def _read(entry: EntryPoint, name: str) -> Plugin:
             f"pip install --upgrade {upgrade}"
         )
     for kind in KINDS:
-        wrong = [item for item in getattr(plugin, kind) if not isinstance(item, Declaration)]
-        if wrong:
-            raise RegistryError(f"its {kind} hold {wrong[0]!r}, which is no declaration")
+        for declaration in getattr(plugin, kind):
+            _check(kind, declaration)
     return plugin
+
+
+def _check(kind: str, declaration: Any) -> None:
+    """Refuse what listings and lookups would stumble over."""
+    wanted = _TYPES.get(kind, Declaration)
+    if not isinstance(declaration, wanted):
+        raise RegistryError(f"its {kind} hold {declaration!r}, which is no {wanted.__name__}")
+    for field in dataclasses.fields(declaration):
+        value, annotation = getattr(declaration, field.name), str(field.type)
+        if value is None and "None" in annotation:
+            continue
+        if "tuple" in annotation:
+            fits, example = isinstance(value, tuple) and all(isinstance(item, str) for item in value), "('counts',)"
+        else:
+            fits, example = isinstance(value, str), "'counts'"
+        if not fits:
+            raise RegistryError(
+                f"its {kind} hold {declaration.name!r} with {field.name}={value!r}; it must look like {example}"
+            )
 
 
 def _close(name: str, known: Mapping[str, Any]) -> list[str]:

@@ -181,16 +181,15 @@ def _distributions(steps: tuple[Step, ...]) -> dict[str, dict[str, Any]]:
 
 def _who_is_missing(description: dict[str, Any], steps: tuple[Step, ...]) -> str | None:
     known = registry().operators
+    unknown = {name for name in _operators(steps) if name not in known}
+    said, commands = [], []
     for distribution, entry in description["distributions"].items():
-        lost = [name for name in entry["operators"] if name in set(_operators(steps)) and name not in known]
-        if lost:
+        if lost := [name for name in entry["operators"] if name in unknown]:
             have = _installed(distribution)
             remedy = f"{have} is installed, which does not bring it" if have != "none" else "it is not installed"
-            return (
-                f"the pipeline uses {listed(lost)} of {distribution} {entry['version']}; {remedy}: "
-                f"pip install '{distribution}=={entry['version']}'"
-            )
-    return None
+            said.append(f"{listed(lost)} of {distribution} {entry['version']}; {remedy}")
+            commands.append(f"'{distribution}=={entry['version']}'")
+    return f"the pipeline uses {', and '.join(said)}: pip install {' '.join(commands)}" if said else None
 
 
 def _installed(distribution: str) -> str:

@@ -6,18 +6,16 @@ import io
 import time
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal
 
 from rich.console import Console
 from rich.table import Table
 
 from diffbio.core.errors import RegistryError, listed, nearest
 from diffbio.core.registry import registry
+from diffbio.testing.capabilities import Outcome
 from diffbio.testing.example import Example
 from diffbio.testing.laws import LAWS
 from diffbio.testing.verdict import LawViolation, NotApplicable
-
-Outcome = Literal["ok", "not applicable", "exempt", "violated"]
 
 _STYLES: dict[Outcome, str] = {
     "ok": "green",

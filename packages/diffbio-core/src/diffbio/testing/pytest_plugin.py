@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+_PROPERTY = "diffbio law"  # under which a report carries operator and law
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add `--diffbio`, which may be given once per distribution."""
@@ -34,6 +36,30 @@ def pytest_collection_modifyitems(session: pytest.Session, items: list[pytest.It
     for distribution in session.config.option.diffbio:
         laws = OperatorLaws.from_parent(session, name=distribution, nodeid=distribution, path=session.path)
         items.extend(laws.collect())
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Show what the operators can do, as `diffbio check` does."""
+    if not config.option.diffbio:
+        return
+    from rich.console import Console
+
+    from diffbio.testing.capabilities import Outcome, capability_table
+
+    outcomes: dict[str, dict[str, Outcome]] = {}
+    for kind, reports in terminalreporter.stats.items():
+        for report in reports:
+            for operator, law in (value for name, value in getattr(report, "user_properties", ()) if name == _PROPERTY):
+                exempt = kind == "skipped" and "exempt: " in str(report.longrepr)
+                outcome: Outcome = "ok" if kind == "passed" else "violated" if kind == "failed" else "not applicable"
+                outcomes.setdefault(operator, {})[law] = "exempt" if exempt else outcome
+    if outcomes:
+        terminalreporter.section("what the operators can do")
+        ordered = {operator: outcomes[operator] for operator in sorted(outcomes)}
+        console = Console(force_terminal=terminalreporter.hasmarkup, width=100)
+        with console.capture() as shown:
+            console.print(capability_table(ordered))
+        terminalreporter.write(shown.get())
 
 
 class OperatorLaws(pytest.Collector):
@@ -63,6 +89,7 @@ class LawItem(pytest.Item):
         """Hold the operator to the law; skip where the law is exempt or does not apply."""
         from diffbio.testing.suite import hold
 
+        self.user_properties.append((_PROPERTY, (self.operator, self.law)))
         hold(self.operator, self.law)
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:

@@ -1,0 +1,47 @@
+"""Lets a test see a plugin as if pip had installed it."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from diffbio.core.registry import registry
+
+
+@pytest.fixture
+def install(tmp_path_factory, monkeypatch):
+    """Return a function that puts a distribution on the path, found by its entry point as any other is."""
+    site = tmp_path_factory.mktemp("site-packages")
+    monkeypatch.syspath_prepend(site)
+    before = set(sys.modules)
+
+    def install(distribution, target, *, modules=None, sources=(), version="1.0"):
+        """Install a distribution.
+
+        Args:
+            distribution: Its name.
+            target: The module that its entry point names.
+            modules: Text of modules, by name.
+            sources: Folders with further modules.
+            version: Its version.
+
+        Returns:
+            The folder that a Python of its own needs in PYTHONPATH, beside `sources`.
+        """
+        described = site / f"{distribution.replace('-', '_')}-{version}.dist-info"
+        described.mkdir()
+        (described / "METADATA").write_text(f"Metadata-Version: 2.4\nName: {distribution}\nVersion: {version}\n")
+        (described / "entry_points.txt").write_text(f"[diffbio.plugins]\n{distribution} = {target}\n")
+        for name, text in (modules or {}).items():
+            (site / f"{name}.py").write_text(text)
+        for folder in sources:
+            monkeypatch.syspath_prepend(folder)
+        registry.cache_clear()
+        return site
+
+    yield install
+    registry.cache_clear()
+    for name in set(sys.modules) - before:
+        origin = getattr(sys.modules[name], "__file__", None) or ""
+        if Path(origin).is_relative_to(site):
+            del sys.modules[name]
