@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pysam
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
 from diffbio.core.errors import ConfigError
 from diffbio.io.reads.references import Reference
@@ -57,6 +57,7 @@ def simulate_reads(
     depth: float = 20.0,
     mean_quality: float = 25.0,
     quality_bias: float = 0.0,
+    biased_after: str = "",
     ploidy: int = 2,
     read_length: int = 100,
 ) -> SimulatedFiles:
@@ -72,6 +73,8 @@ def simulate_reads(
         depth: Mean number of reads of a position.
         mean_quality: Phred; qualities are drawn around it with a standard deviation of 6.
         quality_bias: By how much the true error rate, as Phred, is below the stated quality.
+        biased_after: Letters, such as `GG`: then only bases that the sequencer read right after these have the bias,
+            so that most of them are of one strand. By default all have it.
         ploidy: 1 or 2.
         read_length: Letters.
 
@@ -79,7 +82,8 @@ def simulate_reads(
         The paths.
 
     Raises:
-        ConfigError: The reference is shorter than two reads, or a number is out of range.
+        ConfigError: The reference is shorter than two reads, a number is out of range, or `biased_after` has other
+            letters than A, C, G, T.
 
     Example:
         >>> import tempfile
@@ -95,6 +99,8 @@ def simulate_reads(
             f"the reference has {len(reference)} letters, depth is {depth} and ploidy {ploidy}; give at least "
             f"{2 * read_length} letters, a depth above 0, and ploidy 1 or 2"
         )
+    if not set(biased_after) <= set(_LETTERS) or len(biased_after) >= read_length:
+        raise ConfigError(f"biased_after is {biased_after!r}; give letters of A, C, G, T, fewer than a read has")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     files = SimulatedFiles(folder / "reads.bam", folder / "reference.fa", folder / "truth.vcf.gz")
@@ -111,7 +117,7 @@ def simulate_reads(
     ]
     _write_reads(
         files.reads, len(reference), haplotypes, random, depth=depth, length=read_length,
-        qualities=(mean_quality, quality_bias),
+        qualities=(mean_quality, quality_bias), biased_after=biased_after,
     )  # fmt: skip
     return files
 
@@ -173,6 +179,7 @@ def _write_reads(
     depth: float,
     length: int,
     qualities: tuple[float, float],
+    biased_after: str,
 ) -> None:
     """Write reads of all haplotypes, sorted and with an index."""
     header = pysam.AlignmentHeader.from_dict(
@@ -188,12 +195,14 @@ def _write_reads(
         begin = int(random.integers(len(haplotype.codes) - length))
         codes, columns = (values[begin : begin + length] for values in haplotype)
         stated = np.clip(random.normal(qualities[0], 6.0, length).round(), _LEAST_QUALITY, _LARGEST_QUALITY)
-        wrong = random.random(length) < 10 ** (-np.maximum(stated - qualities[1], 1.0) / 10)
-        codes = np.where(wrong, (codes + random.integers(1, 4, size=length)) % 4, codes)
+        chance, others, reverse = random.random(length), random.integers(1, 4, size=length), int(random.integers(2))
+        bias = np.where(_read_after(codes, biased_after, reverse=bool(reverse)), qualities[1], 0.0)
+        wrong = chance < 10 ** (-np.maximum(stated - bias, 1.0) / 10)
+        codes = np.where(wrong, (codes + others) % 4, codes)
         aligned = np.flatnonzero(columns >= 0)
         record = pysam.AlignedSegment(header)
         record.query_name, record.reference_id, record.mapping_quality = f"read{number}", 0, 60
-        record.flag = 16 * int(random.integers(2))
+        record.flag = 16 * reverse
         record.reference_start = int(columns[aligned[0]])
         record.query_sequence = _text(codes)
         record.query_qualities = stated.astype(int).tolist()
@@ -204,6 +213,15 @@ def _write_reads(
         for record in sorted(records, key=lambda record: record.reference_start):
             file.write(record)
     pysam.index(str(path))
+
+
+def _read_after(codes: np.ndarray, letters: str, *, reverse: bool) -> Bool[np.ndarray, " letters"]:
+    """Return which bases a sequencer reads right after some letters; reversed reads from their end, complemented."""
+    read, after = 3 - codes[::-1] if reverse else codes, np.ones(len(codes), bool)
+    for distance, letter in enumerate(reversed(letters), 1):
+        after[:distance] = False
+        after[distance:] &= read[:-distance] == _LETTERS.index(letter)
+    return after[::-1] if reverse else after
 
 
 def _cigar(columns: Int[np.ndarray, " letters"]) -> list[tuple[int, int]]:
