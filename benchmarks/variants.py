@@ -2,9 +2,9 @@
 
 The genome is that of phage lambda, the reads are dwgsim's, mapped by bwa, at depths of 5 to 40 and base error rates of
 0.5, 1 and 2 %, haploid and diploid; all variants are known. For each depth and ploidy the pipeline of `diffbio fit
-reads-to-variants` is trained on the first 32,000 positions, jointly, and once more with all stages before the genotypes
-frozen. Called are the other positions, in samples of other seeds, beside `bcftools call` and freebayes. Variants are
-compared in their normal form, multiple letters taken apart; one is found if its alleles are.
+reads-to-variants` is trained on the first 32,000 positions: with all stages before the genotypes frozen, and from there
+on jointly, in smaller steps. Called are the other positions, in samples of other seeds, beside `bcftools call` and
+freebayes. Variants are compared in their normal form, multiple letters taken apart; one is found if its alleles are.
 
 Beside it, 26 real PacBio reads without qualities and with many gaps, and what whatshap's authors take for their
 variants: by the stages from pairing to genotypes alone, untrained, with the gaps of such reads.
@@ -13,9 +13,7 @@ variants: by the stages from pairing to genotypes alone, untrained, with the gap
 from __future__ import annotations
 
 import dataclasses
-import gzip
 import shutil
-import subprocess
 import tempfile
 from collections import Counter
 from collections.abc import Iterable
@@ -25,17 +23,16 @@ from typing import NamedTuple
 import jax
 import matplotlib.pyplot as plt
 import numpy as np
-import pysam
 
 from benchmarks.measure import RESULTS, Figure, publish
+from benchmarks.simulated_reads import GENOME, Sample, Together, shell, simulate, write_genome
 from diffbio.core import Pipeline
 from diffbio.core.recipe import Recipe
 from diffbio.io.reads import Reference, Variant, VariantFile, parse_region
 from diffbio.pipelines.variant.recipes import reads_to_variants
-from diffbio.pipelines.variant.sites import SiteDataset, read_sites
+from diffbio.pipelines.variant.sites import read_sites
 from diffbio.training import prepare, transform
 
-GENOME = Path("/usr/share/doc/bowtie2/examples/reference/lambda_virus.fa.gz")
 PACBIO = Path(__file__).parents[1] / "packages" / "diffbio-variant" / "tests" / "data" / "whatshap_pacbio"
 _PACBIO_QUALITY, _PACBIO_HMM = 12, {"identity": 0.97, "gap_open": 0.06, "gap_extend": 0.3}
 TOOLS = ("dwgsim", "bwa", "samtools", "bcftools", "freebayes")
@@ -44,6 +41,7 @@ TRAINED_ON, CALLED_IN = "lambda:1-32000", "lambda:32001-48502"
 _TRAIN_SEEDS, _CALL_SEEDS = (1, 2), (11, 12)
 _FREE_IF_FROZEN = ("genotypes", "classifier")
 _EPOCHS, _LEARNING_RATE = 12, 1e-2
+_JOINT_EPOCHS, _JOINT_LEARNING_RATE = 6, 1e-3
 _LEAST_QUALITY = 20  # of freebayes, which writes all that it considers
 _OURS, _FROZEN, _UNTRAINED = "diffbio, joint", "diffbio, frozen", "diffbio, untrained"
 _STYLES = {
@@ -56,46 +54,11 @@ _STYLES = {
 Key = tuple[int, str, str]
 
 
-class Sample(NamedTuple):
-    """Files of a simulated sample."""
-
-    reads: Path
-    truth: Path
-
-
 class Calls(NamedTuple):
     """Called variants with the copies that a sample has of them; and, of ours, how sure each genotype is."""
 
     copies: dict[Key, int]
     qualities: list[tuple[float, bool]]
-
-
-class Together:
-    """Several sets of sites as one."""
-
-    rows_at_once = 64
-
-    def __init__(self, parts: list[SiteDataset]) -> None:
-        self.parts, self.metadata = parts, parts[0].metadata
-        whole = [part.take(np.arange(len(part))) for part in parts]
-        most = max(part["read_mask"].shape[1] for part in whole)
-        self._arrays = {
-            key: np.concatenate([_with_rows(part[key], part["read_mask"].shape[1], most) for part in whole])
-            for key in whole[0]
-        }
-
-    def __len__(self) -> int:
-        return sum(map(len, self.parts))
-
-    def take(self, indices: np.ndarray) -> dict[str, np.ndarray]:
-        return {key: array[indices] for key, array in self._arrays.items()}
-
-
-def _with_rows(array: np.ndarray, rows: int, most: int) -> np.ndarray:
-    """Return an array with as many rows of reads as others have; arrays without such rows as they are."""
-    if array.ndim < 2 or array.shape[1] != rows:
-        return array
-    return np.pad(array, [(0, 0), (0, most - rows)] + [(0, 0)] * (array.ndim - 2))
 
 
 def main() -> None:
@@ -106,15 +69,16 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        genome = _genome(folder)
+        genome = write_genome(folder)
         rows, qualities = [], []
         for ploidy in PLOIDIES:
             for depth in DEPTHS:
-                found, sure = _at(folder, genome, ploidy, depth)
-                rows.append({"ploidy": ploidy, "depth": depth, "callers": found})
+                found, losses, sure = _at(folder, genome, ploidy, depth)
+                rows.append({"ploidy": ploidy, "depth": depth, "callers": found, "cross-entropy": losses})
                 qualities += sure
                 listing = ", ".join(f"{caller} {_f1(counts):.3f}" for caller, counts in found.items())
-                print(f"ploidy {ploidy}, depth {depth}: {listing}", flush=True)
+                nats = ", ".join(f"{caller} {loss:.3f}" for caller, loss in losses.items())
+                print(f"ploidy {ploidy}, depth {depth}: F1 {listing}; cross-entropy {nats}", flush=True)
         pacbio = _pacbio(folder)
     calibration = _calibration(qualities)
     details = {"rows": rows, "calibration of GQ": calibration, "PacBio": pacbio}
@@ -122,66 +86,29 @@ def main() -> None:
     _draw(rows, calibration)
 
 
-def _genome(folder: Path) -> Path:
-    """Return the genome as a FASTA file that all tools take, with their indices."""
-    path = folder / "lambda.fa"
-    lines = gzip.decompress(GENOME.read_bytes()).decode().splitlines()
-    path.write_text("\n".join([">lambda", *lines[1:]]) + "\n")
-    _run(f"samtools faidx {path} && bwa index {path}")
-    return path
-
-
-def _run(command: str) -> None:
-    subprocess.run(command, shell=True, check=True, capture_output=True)
-
-
-def _sample(folder: Path, genome: Path, seed: int, *, ploidy: int, depth: int, error: float) -> Sample:
-    """Simulate and map reads, and write the truth with its genotypes."""
-    out = folder / f"p{ploidy}d{depth}e{error}s{seed}"
-    reads, truth = Path(f"{out}.bam"), Path(f"{out}.truth.vcf.gz")
-    pairs = sum(map(len, genome.read_text().split()[1:])) * depth // 200
-    kind = "-H" if ploidy == 1 else ""
-    rates = f"-r 0.002 -R 0.15 -e {error} -E {error}"
-    _run(
-        f"dwgsim -N {pairs} -1 100 -2 100 {rates} {kind} -y 0 -z {seed} {genome} {out} && "
-        rf"bwa mem -R '@RG\tID:s\tSM:s' {genome} {out}.bwa.read1.fastq.gz {out}.bwa.read2.fastq.gz | "
-        f"samtools sort -o {reads} - && samtools index {reads}"
-    )
-    with pysam.VariantFile(f"{out}.mutations.vcf") as given:
-        header = pysam.VariantHeader()
-        header.contigs.add("lambda", length=given.header.contigs["lambda"].length)
-        header.formats.add("GT", 1, "String", "Genotype")
-        header.add_sample("s")
-        with pysam.VariantFile(str(truth), "wz", header=header) as written:
-            for record in given:
-                line = written.new_record(contig="lambda", start=record.start, alleles=record.alleles)
-                both = float(np.ravel(record.info["AF"])[0]) > 0.75
-                line.samples["s"]["GT"] = (1,) if ploidy == 1 else (1, 1) if both else (0, 1)
-                written.write(line)
-    pysam.tabix_index(str(truth), preset="vcf", force=True)
-    return Sample(reads, truth)
-
-
-def _at(folder: Path, genome: Path, ploidy: int, depth: int) -> tuple[dict[str, dict], list[tuple[float, bool]]]:
-    """Return what each caller finds at a depth, over all error rates, and how sure the joint pipeline is."""
+def _at(
+    folder: Path, genome: Path, ploidy: int, depth: int
+) -> tuple[dict[str, dict], dict[str, float], list[tuple[float, bool]]]:
+    """Return what each caller finds at a depth, over all error rates, our losses, and how sure the joint one is."""
     options = {"reference": genome, "flank": 16, "max_reads": 64}
 
     def samples(seeds: Iterable[int]) -> list[Sample]:
         sizes = {"ploidy": ploidy, "depth": depth}
-        return [_sample(folder, genome, seed, **sizes, error=error) for seed in seeds for error in ERRORS]
+        return [simulate(folder, genome, seed, **sizes, error=error) for seed in seeds for error in ERRORS]
 
     known = [read_sites(one.reads, truth=one.truth, regions=[TRAINED_ON], **options) for one in samples(_TRAIN_SEEDS)]
     data = Together(known)
     recipe = _recipe(ploidy)
     called = samples(_CALL_SEEDS)
     sites = Together([read_sites(one.reads, truth=one.truth, regions=[CALLED_IN], **options) for one in called])
-    calls: dict[str, list[Calls]] = {}
-    for name, trainable in ((_OURS, None), (_FROZEN, _FREE_IF_FROZEN), (_UNTRAINED, ())):
-        pipeline, plan, loss, key = prepare(recipe, data, key=jax.random.key(0))
-        if trainable != ():
-            plan = dataclasses.replace(plan, trainable=trainable)
-            pipeline = plan.fit(pipeline, data, loss, key=key, progress=False).pipeline
-        calls[name] = _ours(pipeline, sites)
+    untrained, plan, loss, key = prepare(recipe, data, key=jax.random.key(0))
+    last = dataclasses.replace(plan, trainable=_FREE_IF_FROZEN)
+    frozen = last.fit(untrained, data, loss, key=key, progress=False).pipeline
+    all_of_it = dataclasses.replace(plan, epochs=_JOINT_EPOCHS, learning_rate=_JOINT_LEARNING_RATE)
+    joint = all_of_it.fit(frozen, data, loss, key=key, progress=False).pipeline
+    calls, losses = {}, {}
+    for name, pipeline in ((_OURS, joint), (_FROZEN, frozen), (_UNTRAINED, untrained)):
+        calls[name], losses[name] = _ours(pipeline, sites)
     commands = {
         "bcftools": f"bcftools mpileup -f {genome} {{reads}} | bcftools call -mv --ploidy {ploidy}",
         "freebayes": f"freebayes -f {genome} -p {ploidy} {{reads}} | bcftools view -i 'QUAL>={_LEAST_QUALITY}'",
@@ -194,7 +121,7 @@ def _at(folder: Path, genome: Path, ploidy: int, depth: int) -> tuple[dict[str, 
         for name, of_caller in calls.items()
     }
     sure = [pair for one in calls[_OURS] for pair in one.qualities]
-    return {name: dict(counts) for name, counts in found.items()}, sure
+    return {name: dict(counts) for name, counts in found.items()}, losses, sure
 
 
 def _pacbio(folder: Path) -> dict[str, dict[str, int]]:
@@ -202,7 +129,7 @@ def _pacbio(folder: Path) -> dict[str, dict[str, int]]:
     reads, genome = folder / "pacbio.bam", folder / "pacbio.fa"
     shutil.copy(PACBIO / "pacbio.bam", reads)
     shutil.copy(PACBIO / "reference.fasta", genome)
-    _run(f"samtools index {reads} && samtools faidx {genome}")
+    shell(f"samtools index {reads} && samtools faidx {genome}")
     sample = Sample(reads, PACBIO / "variants.vcf")
     sites = read_sites(
         reads,
@@ -254,25 +181,26 @@ def _recipe(ploidy: int) -> Recipe:
     )
 
 
-def _ours(pipeline: Pipeline, sites: Together) -> list[Calls]:
-    """Call the sites of each sample."""
+def _ours(pipeline: Pipeline, sites: Together) -> tuple[list[Calls], float]:
+    """Call the sites of each sample, and return the mean cross-entropy of all true genotypes, in nats."""
     results = transform(pipeline, sites, keys=("classifier_posteriors", "classifier_qualities"))
-    copies, qualities = results["classifier_posteriors"].argmax(-1), results["classifier_qualities"]
-    right = copies == sites.take(np.arange(len(sites)))["genotype"]
+    posteriors, qualities = results["classifier_posteriors"], results["classifier_qualities"]
+    copies, true = posteriors.argmax(-1), sites.take(np.arange(len(sites)))["genotype"]
+    loss = float(-np.log(np.maximum(posteriors[np.arange(len(true)), true], 1e-30)).mean())
     found, begin = [], 0
     for part in sites.parts:
         rows = [row for row in range(begin, begin + len(part)) if copies[row]]
         called = {_key(part.variants[row - begin]): int(copies[row]) for row in rows}
-        found.append(Calls(called, [(float(qualities[row]), bool(right[row])) for row in rows]))
+        found.append(Calls(called, [(float(qualities[row]), bool(copies[row] == true[row])) for row in rows]))
         begin += len(part)
-    return found
+    return found, loss
 
 
 def _theirs(command: str, sample: Sample, genome: Path, region: str | None = CALLED_IN) -> Calls:
     """Call by a command of the shell."""
     path = sample.reads.with_suffix(".called.vcf.gz")
     normal = f"bcftools norm -a -m -any -f {genome} -Oz -o {path}"
-    _run(f"{command.format(reads=sample.reads)} | {normal} && bcftools index -tf {path}")
+    shell(f"{command.format(reads=sample.reads)} | {normal} && bcftools index -tf {path}")
     return Calls(_read(path, genome, region), [])
 
 
@@ -329,6 +257,9 @@ def _figures(rows: list[dict], calibration: list[dict[str, float]]) -> list[Figu
         where = f"{'haploid' if row['ploidy'] == 1 else 'diploid'}, depth {row['depth']}"
         others = ", ".join(f"{name} {_f1(counts):.3f}" for name, counts in row["callers"].items() if name != _OURS)
         figures.append(Figure(f"F1 of the joint pipeline, {where} ({others})", _f1(row["callers"][_OURS]), ""))
+        for other in (_FROZEN, _UNTRAINED):
+            ratio = row["cross-entropy"][_OURS] / max(row["cross-entropy"][other], 1e-6)
+            figures.append(Figure(f"cross-entropy of genotypes, {where}, over {other}", ratio, "x"))
         for other, limit in ((_FROZEN, 1.0), ("bcftools", 1.0 if row["depth"] <= 10 else None)):
             ours, theirs = (1 - _f1(row["callers"][name]) for name in (_OURS, other))
             figures.append(Figure(f"1 - F1, {where}, over {other}", ours / max(theirs, 1e-6), "x", limit))
