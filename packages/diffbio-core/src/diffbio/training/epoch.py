@@ -103,14 +103,15 @@ class Judge:
         Raises:
             NonFiniteError: The loss is NaN or infinite.
         """
-        metrics = [("validation_loss", self.program.loss)]
-        if self.metric is not None:
-            metrics.append(("validation_metric", self.metric))
-        evaluation = compiled_evaluation(self.program.graphdef, self.program.stages, tuple(metrics))
-        figures = averaged(evaluation, (carry.weights, carry.buffers), self.feed, self.batches, self.key)
+        figures = self._figures(carry)
         if not np.isfinite(figures["validation_loss"]):
             raise self._error(carry)
         return figures
+
+    def start(self, carry: Carry) -> tuple[float, ...]:
+        """Return the score before the first step; infinite where the loss is not finite, which the step will tell."""
+        figures = self._figures(carry)
+        return self.score(figures) if np.isfinite(figures["validation_loss"]) else (np.inf,)
 
     def score(self, figures: dict[str, float]) -> tuple[float, ...]:
         """Return what chooses the best epoch, lower is better; where the metric ties, the loss decides.
@@ -122,6 +123,13 @@ class Judge:
             return (figures["validation_loss"],)
         metric = figures["validation_metric"]
         return (-metric if self.maximize else metric, figures["validation_loss"])
+
+    def _figures(self, carry: Carry) -> dict[str, float]:
+        metrics = [("validation_loss", self.program.loss)]
+        if self.metric is not None:
+            metrics.append(("validation_metric", self.metric))
+        evaluation = compiled_evaluation(self.program.graphdef, self.program.stages, tuple(metrics))
+        return averaged(evaluation, (carry.weights, carry.buffers), self.feed, self.batches, self.key)
 
     def _error(self, carry: Carry) -> NonFiniteError:
         """Return the error for a validation loss that is not finite."""

@@ -42,9 +42,9 @@ class FitResult:
 
     Attributes:
         pipeline: A trained copy of the pipeline, with the weights and temperatures of the best epoch
-            (of the last one where there is no validation).
+            (of the last one where there is no validation), or of the start if no epoch is better on the held-out rows.
         history: One record per epoch.
-        best_epoch: The epoch of those weights, from 1.
+        best_epoch: The epoch of those weights, from 1; 0 for the start.
         stopped: Why it ended: all `"epochs"` were done, or `"patience"` ran out.
         compilations: How often the training step was compiled; 0 where an earlier fit with the same
             structure, loss, optimizer, schedules and shapes had compiled it.
@@ -105,7 +105,8 @@ def fit(
         metric: A pure function of the data dict that chooses the best epoch, and the loss where it ties; `None` for
             the loss alone.
         maximize: Whether a larger metric is better.
-        patience: Stop after so many epochs without a new best one; `None` for never.
+        patience: Stop after so many epochs without one that is better than all before and than the start; `None` for
+            never.
         trainable: The names of the stages that learn; the others keep their weights bit for bit.
             `None` for all.
         anchor: Strength of the pull to the starting weights, for all stages or by name; see
@@ -193,6 +194,8 @@ def fit(
             settings = _settings(rows, batch_size, key)
             store = Checkpoints(checkpoint, every=checkpoint_every, resume=resume, settings=settings)
             state = stack.enter_context(store).restore(state)
+        if judge is not None and not len(state.history):
+            state.best_score = judge.start(state.carry)
         bar = stack.enter_context(ProgressBar(epochs, done=len(state.history), shown=progress))
         while not _done(state, epochs, patience):
             _run_epoch(state, trainer, judge)

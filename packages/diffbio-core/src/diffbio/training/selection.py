@@ -184,7 +184,7 @@ def _compared(
             score=float(scores[i].mean()),
             shortfall=float(shortfalls[i].mean()),
             noise=float(noise[i]),
-            epochs=round(np.median([result.best_epoch for result in fits[i]])),
+            epochs=max(1, round(np.median([result.best_epoch for result in fits[i]]))),
         )
         for i, strength in enumerate(strengths)
     )
