@@ -140,10 +140,10 @@ def test_metric_chooses_the_epoch():
 
 def test_what_is_worse_on_held_out_rows_than_the_start_is_not_given_back():
     learned = run(epochs=30, batch_size=32, validation=0.2)
-    spoiled = run(learned.pipeline, epochs=3, batch_size=32, validation=0.2, optimizer=optax.sgd(-1.0))
+    spoiled = run(learned.pipeline, epochs=3, batch_size=32, validation=0.2, optimizer=optax.sgd(-10.0))
     assert (spoiled.best_epoch, len(spoiled.history)) == (0, 3)
     jax.tree.map(np.testing.assert_array_equal, params(learned.pipeline), params(spoiled.pipeline))
-    assert run(learned.pipeline, validation=0.2, patience=2, optimizer=optax.sgd(-1.0)).stopped == "patience"
+    assert run(learned.pipeline, validation=0.2, patience=2, optimizer=optax.sgd(-10.0)).stopped == "patience"
 
 
 def test_validation_in_batches_is_the_weighted_mean():
