@@ -257,12 +257,13 @@ def _column(data: Dataset | int, column: str | np.ndarray, role: str) -> np.ndar
     if isinstance(column, str):
         if isinstance(data, int):
             raise ConfigError(f"{role}={column!r} names an array, but data is a number; give the array")
-        starts = range(0, length, _CHUNK)
-        chunks = [data.take(np.arange(s, min(s + _CHUNK, length))) for s in starts]
-        if column not in chunks[0]:
-            hint = nearest(column, chunks[0])
-            raise MissingKeyError(f"the dataset has no {column!r}{hint}; it has {listed(chunks[0])}")
-        column = np.concatenate([chunk[column] for chunk in chunks])
+        parts = []
+        for start in range(0, length, _CHUNK):  # a chunk at a time: all arrays of all rows may not fit into memory
+            chunk = data.take(np.arange(start, min(start + _CHUNK, length)))
+            if column not in chunk:
+                raise MissingKeyError(f"the dataset has no {column!r}{nearest(column, chunk)}; it has {listed(chunk)}")
+            parts.append(np.array(chunk[column]))
+        column = np.concatenate(parts)
     column = np.asarray(column)
     if column.shape != (length,):
         raise DataError(f"{role} needs one value per row, shape ({length},), got {column.shape}")
