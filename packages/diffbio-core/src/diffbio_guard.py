@@ -37,9 +37,8 @@ def remedy(found: Path) -> str:
         found: What `foreign_package` returned.
 
     Example:
-        >>> print(remedy(Path("notes/diffbio.py")))
-        notes/diffbio.py hides the packages of diffbio and belongs to no distribution: rename it, or take its folder off
-        sys.path
+        >>> print(remedy(Path("notes/diffbio.py")).partition(":")[0])
+        notes/diffbio.py hides the packages of diffbio and belongs to no distribution
     """
     owner = _owner(found)
     if owner is None:
@@ -76,6 +75,5 @@ def _owner(found: Path) -> Distribution | None:
 def _ours() -> list[str]:
     """Return the installed distributions with modules in the namespace, as they are installed."""
     points = [*entry_points(group="diffbio.plugins"), *entry_points(group="console_scripts", name=NAMESPACE)]
-    homes = (f"{NAMESPACE}.", f"{__name__}")
-    owners = [entry.dist for entry in points if entry.dist and entry.module.startswith(homes)]
+    owners = [entry.dist for entry in points if entry.dist and entry.module.startswith((f"{NAMESPACE}.", __name__))]
     return sorted({f"{owner.name}=={owner.version}" for owner in owners})

@@ -53,6 +53,24 @@ def test_missing_distribution_is_named_with_its_version(pipeline, tmp_path):
         load(tmp_path)
 
 
+def test_all_missing_distributions_are_named_at_once(pipeline, tmp_path):
+    save(pipeline, tmp_path)
+
+    def pretend(description):
+        description["recipe"]["steps"][0]["steps"][0]["operator"] = "Folding"
+        description["recipe"]["steps"][1]["operator"] = "SoftDocking"
+        description["distributions"]["diffbio-fold"] = {"version": "2.0", "operators": ["Folding"]}
+        description["distributions"]["diffbio-dock"] = {"version": "0.3.1", "operators": ["SoftDocking"]}
+
+    edit(tmp_path, pretend)
+    with pytest.raises(StorageError) as raised:
+        load(tmp_path)
+    assert str(raised.value) == (
+        "the pipeline uses 'Folding' of diffbio-fold 2.0; it is not installed, and 'SoftDocking' of diffbio-dock "
+        "0.3.1; it is not installed: pip install 'diffbio-fold==2.0' 'diffbio-dock==0.3.1'"
+    )
+
+
 def test_other_formats_and_folders_are_refused(pipeline, tmp_path):
     with pytest.raises(StorageError, match="holds no saved pipeline"):
         load(tmp_path)
