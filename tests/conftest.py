@@ -1,11 +1,28 @@
-"""Lets a test see a plugin as if pip had installed it."""
+"""Lets a test run the command line, and see a plugin as if pip had installed it."""
 
 import sys
 from pathlib import Path
 
 import pytest
 
+from diffbio.cli import main
 from diffbio.core.registry import registry
+
+
+@pytest.fixture
+def diffbio(monkeypatch, capsys):
+    """Run a command; return its exit status, what it printed, and what it complained about."""
+    monkeypatch.setenv("COLUMNS", "250")
+
+    def run(*arguments):
+        registry.cache_clear()  # each command is a process of its own
+        monkeypatch.setattr(sys, "argv", ["diffbio", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        printed = capsys.readouterr()
+        return ended.value.code, printed.out, printed.err
+
+    return run
 
 
 @pytest.fixture

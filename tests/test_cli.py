@@ -2,14 +2,12 @@
 
 import json
 import struct
-import sys
 from importlib.resources import as_file, files
 
 import anndata
 import numpy as np
 import pytest
 
-from diffbio.cli import main
 from diffbio.core.registry import registry
 
 RECIPE = """
@@ -40,21 +38,6 @@ epochs = 3
 [training.data]
 labels = "bulk_labels"
 """
-
-
-@pytest.fixture
-def diffbio(monkeypatch, capsys):
-    """Run a command; return its exit status, what it printed, and what it complained about."""
-    monkeypatch.setenv("COLUMNS", "250")
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["diffbio", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        printed = capsys.readouterr()
-        return ended.value.code, printed.out, printed.err
-
-    return run
 
 
 @pytest.fixture(scope="module")

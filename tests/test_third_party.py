@@ -1,13 +1,11 @@
 """What a distribution of somebody else brings works as what is ours does; what is broken in it stops nothing else."""
 
-import sys
 import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from diffbio.cli import main
 from diffbio.core import registry as registry_module
 from diffbio.core.registry import KINDS, registry
 
@@ -21,22 +19,6 @@ pytest_plugins = "pytester"
 def luminometer(install):
     """Install the imaginary distribution, which brings one of each kind."""
     install("luminometer", "luminometer_plugin", sources=[FAKE])
-
-
-@pytest.fixture
-def diffbio(monkeypatch, capsys):
-    """Run a command; return its exit status, what it printed, and what it complained about."""
-    monkeypatch.setenv("COLUMNS", "250")
-
-    def run(*arguments):
-        registry.cache_clear()  # each command is a process of its own
-        monkeypatch.setattr(sys, "argv", ["diffbio", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        printed = capsys.readouterr()
-        return ended.value.code, printed.out, printed.err
-
-    return run
 
 
 @pytest.mark.usefixtures("luminometer")

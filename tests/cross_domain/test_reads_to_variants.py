@@ -4,7 +4,6 @@ Needs diffbio-alignment (trimming, the pair HMM) and diffbio-variant (all else).
 """
 
 import json
-import sys
 
 import jax
 import numpy as np
@@ -12,7 +11,6 @@ import pysam
 import pytest
 from flax import nnx
 
-from diffbio.cli import main
 from diffbio.core import Pipeline, load
 from diffbio.core.errors import RegistryError
 from diffbio.core.registry import registry
@@ -70,23 +68,18 @@ def test_one_gradient_reaches_qualities_gap_costs_and_classifier(sites):
     assert all(np.asarray(leaf).any() for leaf in jax.tree.leaves(stages["classifier"]["kernels"]))
 
 
-def test_fit_and_apply_from_reads_to_a_called_file(samples, tmp_path, monkeypatch, capsys):
+def test_fit_and_apply_from_reads_to_a_called_file(samples, tmp_path, diffbio):
     known, new = samples
     recipe, run, calls = tmp_path / "short.json", tmp_path / "run", tmp_path / "calls.vcf.gz"
     table = recipes.reads_to_variants().to_dict()
     recipe.write_text(json.dumps({**table, "training": {**table["training"], "epochs": 2}}))
     fit = ("fit", recipe, known.reads, "--reference", known.reference, "--truth", known.truth)
-    for arguments in (
-        (*fit, "--flank", "16", "--out", run),
-        ("apply", run, new.reads, "--reference", new.reference, "--flank", "16", "--out", calls),
-    ):
-        monkeypatch.setattr(sys, "argv", ["diffbio", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        printed = capsys.readouterr()
-        assert ended.value.code == 0, printed.err
-        if arguments[0] == "fit":
-            says_what_was_learned(run, printed.out)
+    status, printed, complaint = diffbio(*fit, "--flank", "16", "--out", run)
+    assert status == 0, complaint
+    says_what_was_learned(run, printed)
+    apply = ("apply", run, new.reads, "--reference", new.reference)
+    status, _, complaint = diffbio(*apply, "--flank", "16", "--out", calls)
+    assert status == 0, complaint
 
     def variants(path):
         with pysam.VariantFile(str(path)) as file:
@@ -98,11 +91,7 @@ def test_fit_and_apply_from_reads_to_a_called_file(samples, tmp_path, monkeypatc
     assert (tmp_path / "calls.vcf.gz.tbi").exists()
     with pysam.VariantFile(str(calls)) as file:
         (cost,) = [one.value for one in file.header.records if one.key == "diffbio_realignment_gap_open_logit"]
-    assert float(cost) == pytest.approx(float(step_of(load(run), "realignment").gap_open_logit[...]), rel=1e-5)
-
-
-def step_of(pipeline, name):
-    return pipeline.steps[pipeline.names.index(name)]
+    assert float(cost) == pytest.approx(float(load(run)["realignment"].gap_open_logit[...]), rel=1e-5)
 
 
 def says_what_was_learned(run, printed):
@@ -112,7 +101,7 @@ def says_what_was_learned(run, printed):
     assert head.endswith("gradient")
     assert all(float(stage.split()[-1]) > 0 for stage in stages)
     pipeline = load(run)
-    recalibration, realignment = (step_of(pipeline, name) for name in ("recalibration", "realignment"))
+    recalibration, realignment = pipeline["recalibration"], pipeline["realignment"]
     report = read_recalibration_table(run / "exports" / "recalibration.table")
     assert report.read_groups == ("simulated",)
     found, learned = BaseQualityRecalibration(recalibration.config), recalibration.tables()
