@@ -1,4 +1,4 @@
-"""Lets a test run the command line, and see a plugin as if pip had installed it."""
+"""Lets a test run the command line, see a plugin as if pip had installed it, and import the scripts beside it."""
 
 import sys
 from pathlib import Path
@@ -7,6 +7,8 @@ import pytest
 
 from diffbio.cli import main
 from diffbio.core.registry import registry
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 
 @pytest.fixture

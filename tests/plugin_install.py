@@ -1,26 +1,20 @@
 """A new plugin as its author meets it: written by the command, built, installed beside core alone, tested, composed.
 
-    python tests/plugin_install.py
-
-Builds the wheel of core, installs it in a clean virtual environment, and there lets `diffbio new-plugin` write a
-plugin, whose wheel is built and installed too. Its formatting, lints and types are checked with its own settings (by
-the ruff and pyright of the Python that runs this, where it has them) and all its tests are run. Then diffbio-singlecell
-is installed, and the plugin's operator stands behind one of its operators in a pipeline that is saved and loaded.
-Each step says how long it took. Needs uv (which comes with hatch) and the package index. Exit status 1 if anything
-fails.
+A part of `tests/selective_install.py`, in its environment. `diffbio new-plugin` writes a plugin there, whose wheel is
+built and installed. Its formatting, lints and types are checked with its own settings (by the ruff and pyright of the
+Python that runs this, where it has them) and all its tests are run. Then diffbio-singlecell is installed, and the
+plugin's operator stands behind one of its operators in a pipeline that is saved and loaded.
 """
 
 from __future__ import annotations
 
 import shutil
 import sys
-import tempfile
 from pathlib import Path
 
-from selective_install import CORE, ROOT, Environment, FailedStepError
+from environments import Environment, FailedStepError
 
 NAME = "my-filter"
-SINGLECELL = ROOT / "packages" / "diffbio-singlecell"
 
 COMPOSED = """
 import tempfile
@@ -53,34 +47,21 @@ print("gradients reach the counts; saved and loaded, it gives the same weights")
 """Fails unless the plugin's operator and one of ours work as one pipeline."""
 
 
-def main() -> int:
-    """Take all steps, and return the exit status."""
-    uv = shutil.which("uv") or str(ROOT / ".venv" / "bin" / "uv")
-    with tempfile.TemporaryDirectory() as name:
-        environment, wheels = Environment(Path(name), uv), Path(name) / "wheels"
-        if take_steps(environment, wheels, Path(name) / NAME):
-            print("a new plugin works as it comes")
-        else:
-            print("something fails: see above")
-    return int(environment.failed)
-
-
-def take_steps(environment: Environment, wheels: Path, plugin: Path) -> bool:
-    """Take the steps in order as long as the next one can be taken, and return whether all went well."""
+def check_new_plugin(environment: Environment, wheels: Path) -> None:
+    """Take the steps in order, as long as the next one can be taken, beside core alone; leave the environment so."""
+    plugin = environment.folder / NAME
     steps = [
-        ("the wheel of diffbio-core is built", lambda: build(environment, wheels, CORE)),
-        ("diffbio-core installs", lambda: environment.install(wheels, "diffbio-core")),
         ("diffbio new-plugin writes a plugin", lambda: written(environment, plugin)),
         ("its wheel is built", lambda: build(environment, wheels, plugin)),
         ("it installs beside core alone", lambda: environment.install(wheels, f"{NAME}[test]")),
         ("diffbio operators lists it", lambda: listed(environment)),
         ("its formatting, lints and types are right", lambda: checked(environment, plugin)),
         ("its tests and all laws pass", lambda: tested(environment, plugin)),
-        ("the wheel of diffbio-singlecell is built", lambda: build(environment, wheels, SINGLECELL)),
         ("diffbio-singlecell installs beside it", lambda: environment.install(wheels, "diffbio-singlecell")),
         ("its operator and one of ours are a pipeline", lambda: composed(environment)),
+        ("both go", lambda: environment.pip("uninstall", NAME, "diffbio-singlecell")),
     ]
-    return all(environment.step(title, action) for title, action in steps)
+    all(environment.step(title, action) for title, action in steps)
 
 
 def build(environment: Environment, wheels: Path, package: Path) -> None:
@@ -129,7 +110,3 @@ def tested(environment: Environment, plugin: Path) -> str:
 def composed(environment: Environment) -> str:
     """Put the plugin's operator behind one of ours, and return what that says."""
     return environment.call(str(environment.python), "-c", COMPOSED).strip()
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -27,9 +27,10 @@ import sys
 import tempfile
 from pathlib import Path
 
+from environments import CORE, PLUGINS, Environment, FailedStepError, find_uv
 from made_projects import build_other_diffbio, build_plugin, build_version
 from release import ROOT
-from selective_install import CORE, PLUGINS, Environment, FailedStepError, copy_wheels, core_alone, find_uv, listed
+from selective_install import copy_wheels, core_alone, listed
 
 NAMES = [plugin.name for plugin in PLUGINS]
 
