@@ -1,6 +1,7 @@
 """The registry keeps a plugin's failure to itself, and never picks silently between two that claim one name."""
 
 import dataclasses
+import importlib
 import subprocess
 import sys
 import time
@@ -200,3 +201,17 @@ def test_listing_imports_no_jax():
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda: Plugin(api=2, notebooks=()),
+        lambda: OperatorDeclaration(name="A", target="a:A", summary="A", cost="low"),
+        lambda: importlib.import_module("diffbio.core.notebooks"),
+    ],
+    ids=["field", "field of a declaration", "module"],
+)
+def test_what_a_newer_kernel_would_have_is_named_with_the_command(ask):
+    with pytest.warns(PluginWarning, match=r"of later 1.0: .*diffbio-core: pip install --upgrade diffbio-core; it is"):
+        Registry([entry("later", plugin_module(ask))])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
+import re
 import time
 import warnings
 from collections.abc import Iterable, Mapping
@@ -41,6 +42,9 @@ _TYPES = {
     "writers": WriterDeclaration,
     "exporters": ExporterDeclaration,
 }
+_OF_KERNEL = re.compile(
+    r"(cannot import name|No module named) .*diffbio\.core|(Plugin|Declaration)\.__init__\(\) got an unexpected keyword"
+)
 DISABLE_VARIABLE = "DIFFBIO_DISABLE_PLUGINS"
 """Environment variable: distributions whose plugins are not loaded, separated by commas."""
 
@@ -167,6 +171,8 @@ class Registry:
             plugin = _read(entry, module, f"{distribution}:{entry.name}")
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a plugin does, it breaks only itself
             reason = str(error) if isinstance(error, RegistryError) else f"{type(error).__name__}: {error}"
+            if _OF_KERNEL.search(reason):  # what it asks for is not there, before it could say for which API it is
+                reason += "; if it is written for a newer diffbio-core: pip install --upgrade diffbio-core"
             self.broken.append(BrokenPlugin(entry.name, distribution, version, reason))
             warnings.warn(f"{self.broken[-1]}; it is left out", PluginWarning, stacklevel=4)
             return
