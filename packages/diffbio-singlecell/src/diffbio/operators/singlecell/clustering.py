@@ -7,6 +7,11 @@ along any direction, all centroids merge at the mean (Rose, Proceedings of the I
 
 A step reads the cells once, in blocks that stay in the cache of a core from the assignment to the update, and the
 gradient computes each block again instead of keeping it.
+
+References:
+    Lloyd, Least squares quantization in PCM, IEEE Transactions on Information Theory 1982.
+    Rose, Deterministic annealing for clustering, compression, classification, regression, and related optimization
+    problems, Proceedings of the IEEE 1998.
 """
 
 from __future__ import annotations

@@ -4,6 +4,9 @@ A site has a haplotype without and one with a variant, each a stretch of sequenc
 with both, by any operator that takes pairs of sequences and gives scores. A base of error probability e is the letter
 that it shows with the probability 1 - e, and each other one with e / 3; a base that a trimmer gives the weight w is an
 unknown letter with the probability 1 - w. So the gradient of a score reaches qualities and trimming.
+
+References:
+    Albers et al., Dindel: accurate indel calls from short-read data, Genome Research 2011.
 """
 
 from __future__ import annotations

@@ -8,6 +8,10 @@ classifier believes it:
     logits = log P(genotype | reads) + network(columns)        P = softmax(logits / tau)
 
 Hard: the genotype of the largest logit, which is the limit as tau -> 0.
+
+References:
+    Luo et al., A multi-task convolutional deep neural network for variant calling in single molecule sequencing,
+    Nature Communications 2019: genotypes from the pileup around a site.
 """
 
 from __future__ import annotations
