@@ -56,7 +56,9 @@ class Environment:
         self.failed = False
         # nothing of the shell that calls may leak in; bytecode is compiled once instead of at each start
         kept = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "VIRTUAL_ENV")}
-        self.variables = {**kept, "UV_COMPILE_BYTECODE": "1", "COLUMNS": "120"}
+        # programs here are tiny and run once, so that most of the time goes to compiling them
+        quick = {"XLA_FLAGS": "--xla_backend_optimization_level=0", "UV_COMPILE_BYTECODE": "1"}
+        self.variables = {**kept, **quick, "COLUMNS": "120"}
         self.call(uv, "venv", "--quiet", "--python", sys.executable, str(folder / "venv"))
 
     def pip(self, command: str, *arguments: str) -> None:

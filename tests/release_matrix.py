@@ -114,8 +114,6 @@ def main() -> int:
     parser.add_argument("--skip-tests", action="store_true", help="leave out the packages' own tests, which take long")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="only these packages alone, and nothing of the rest")
     options = parser.parse_args()
-    # as the everyday tests: most of the time goes to compiling tiny programs
-    os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".hatch" / "compiled"))
     with tempfile.TemporaryDirectory() as name:
         environments = []

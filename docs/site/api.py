@@ -22,6 +22,7 @@ MODULES = (
     "diffbio.operators.singlecell.terminal_states",
     "diffbio.pipelines.alignment.multiple",
     "diffbio.pipelines.alignment.profile",
+    "diffbio.pipelines.variant.calls",
     "diffbio.pipelines.variant.recipes",
     "diffbio.pipelines.variant.simulation",
     "diffbio.pipelines.variant.sites",

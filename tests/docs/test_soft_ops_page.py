@@ -25,6 +25,7 @@ def test_each_method_is_on_the_page(name):
     assert set(annotation.__args__) - CODE - {"auto"} == set()
 
 
+@pytest.mark.slow
 def test_the_figures_of_the_page_are_drawn(tmp_path):
     spec = importlib.util.spec_from_file_location("figures", ROOT / "docs/figures/soft_ops.py")
     figures = importlib.util.module_from_spec(spec)

@@ -16,6 +16,7 @@ FAMILIES = Path("/usr/share/doc/hmmer/examples")
 """Of Debian's package hmmer-examples: curated seeds of Pfam, and the profiles that HMMER builds of them."""
 
 
+@pytest.mark.slow
 def test_a_learned_profile_aligns_relatives() -> None:
     whole = "HEAGAWGHEEWLPKDRTV"
     relatives = [whole, whole[:5] + whole[7:], whole[2:], whole[:12] + "GG" + whole[12:], whole[:-3]]

@@ -21,6 +21,7 @@ from diffbio.operators.alignment.pairwise import (
     SmoothSmithWaterman,
 )
 from diffbio.operators.alignment.profile_hmm import ProfileHMM, ProfileHMMConfig
+from diffbio.pipelines.alignment.exports import export_profile
 
 parasail = pytest.importorskip("parasail")
 REFERENCE = f"parasail {parasail.__version__}"
@@ -155,5 +156,6 @@ def test_a_profile_scores_in_hmmer_as_here(tmp_path: Path, certificate) -> None:
 
 
 def test_a_profile_of_other_letters_is_refused(tmp_path: Path) -> None:
+    hmm = ProfileHMM(ProfileHMMConfig(n_nodes=2, alphabet="ab"))
     with pytest.raises(DataError, match="letters of profile learned are 'ab'"):
-        exported(ProfileHMM(ProfileHMMConfig(n_nodes=2, alphabet="ab")), tmp_path)
+        export_profile(hmm, tmp_path / "learned.hmm", metadata={})

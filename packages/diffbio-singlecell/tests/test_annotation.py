@@ -73,6 +73,7 @@ def test_trained_without_hidden_layers_it_is_scikit_learns_logistic_regression(
     assert (probabilities.argmax(1) == expected.argmax(1)).mean() > 0.998
 
 
+@pytest.mark.slow
 def test_hidden_layers_fit_what_no_line_separates() -> None:
     random = np.random.default_rng(0)
     x = random.normal(size=(200, 2)).astype(np.float32)

@@ -99,6 +99,7 @@ def test_training_mixes_batches_and_keeps_types(kind: type, certificate) -> None
     assert min(kept) >= apart
 
 
+@pytest.mark.slow
 def test_the_discriminator_learns_to_recognize_batches_and_the_encoder_to_hide_them() -> None:
     """Each side alone, moved along its gradient, changes the cross-entropy as it should."""
     cells, batches, _ = shifted_types(200)

@@ -63,6 +63,7 @@ def test_equal_batches_have_discrepancy_zero_in_the_mean_whatever_their_ratio(sh
     assert float(found.min()) < 0 < float(found.max())
 
 
+@pytest.mark.slow
 def test_it_grows_with_the_shift_and_not_with_the_scale() -> None:
     random = np.random.default_rng(0)
     labels = jnp.asarray(np.arange(300) % 3 == 0, jnp.int32)

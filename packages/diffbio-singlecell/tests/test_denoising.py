@@ -89,6 +89,7 @@ def test_the_prediction_of_a_hidden_count_does_not_see_it(scheme: str) -> None:
         np.testing.assert_allclose(again.hidden_mean, data.hidden_mean, rtol=1e-5)
 
 
+@pytest.mark.slow
 @SCHEMES
 def test_trained_it_is_nearer_to_the_rates_than_counts_and_means_are(scheme: str) -> None:
     counts, rates = simulated()

@@ -80,6 +80,7 @@ def test_no_array_is_cells_by_cells():
     assert scratch < 64e6
 
 
+@pytest.mark.slow
 def test_gradients_are_right_where_eigenvalues_are_apart():
     def components(x):
         found = diffusion_map(x, 4, n_neighbors=8, kernel="gauss")

@@ -130,6 +130,7 @@ def test_threshold_lies_between_modes_and_has_a_fallback():
     assert not np.any(jax.grad(lambda x: bimodal_threshold(x, 0.5))(scores))
 
 
+@pytest.mark.slow
 def test_threshold_calls_most_doublets_and_few_cells():
     counts, doublets = simulated_cells()
     scorer, found = scores_of(counts, n_components=10)

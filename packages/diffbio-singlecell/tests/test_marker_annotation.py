@@ -154,6 +154,7 @@ def test_a_row_without_markers_takes_what_expresses_none():
     assert (types_of(annotation, counts, np.ones(300, np.float32)) == types).mean() > 0.97
 
 
+@pytest.mark.slow
 def test_batch_effects_are_taken_off():
     random = np.random.default_rng(0)
     table = np.repeat(np.eye(2, dtype=np.float32), 6, axis=1)
@@ -173,6 +174,7 @@ def test_batch_effects_are_taken_off():
     assert correlation > 0.95
 
 
+@pytest.mark.slow
 def test_training_by_likelihood_raises_it():
     table, genes = markers_of(10)
     counts, types = drawn(300, 1000, 3)

@@ -168,6 +168,7 @@ def test_weights_have_the_perplexity_asked_for():
     np.testing.assert_allclose(half[:, :15], perplexity_weights(jnp.asarray(distances[:, :15]), 7.0), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_neighbors_and_perplexity_matter(pbmc):
     cells, labels = pbmc
     phases = one_hot(labels["phase"])

@@ -215,6 +215,7 @@ def test_hard_cases_give_finite_values_and_gradients(forked: jax.Array, misorder
     assert np.isfinite(gradient).all()
 
 
+@pytest.mark.slow
 def test_an_encoder_learns_to_order_cells(forked: jax.Array, misorder) -> None:
     """Train a scaling of noisy coordinates so that the pseudotime follows a known order."""
     noise = np.random.default_rng(0).normal(scale=0.6, size=(45, 2))

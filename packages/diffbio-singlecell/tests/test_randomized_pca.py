@@ -87,6 +87,7 @@ def test_sparse_data_are_never_dense() -> None:
     np.testing.assert_allclose(found.components.T @ found.components, np.eye(5), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_more_iterations_come_nearer() -> None:
     spectrum = 0.9 ** np.arange(60)
     x = jnp.asarray(np.random.default_rng(0).normal(size=(300, 60)) * spectrum, jnp.float32)

@@ -76,6 +76,7 @@ def small() -> tuple[FitResult, np.ndarray, np.ndarray, np.ndarray]:
     return result, counts, types, labels
 
 
+@pytest.mark.slow
 def test_few_labels_and_many_cells_beat_few_labels_alone() -> None:
     result, counts, types, labels = small()
     unlabelled = labels < 0

@@ -117,6 +117,7 @@ def test_candidates_find_the_breakpoints_of_a_hundred_thousand_bins(certificate)
     assert differ == 0
 
 
+@pytest.mark.slow
 def test_candidates_and_a_wide_window_change_nothing() -> None:
     log2_ratio = simulated(300, 6, 0.2, 1)
     full = soft_segmentation(log2_ratio, penalty=1.0, softness=0.08)

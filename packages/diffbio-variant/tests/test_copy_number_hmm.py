@@ -234,6 +234,7 @@ def trained(hmm: CopyNumberHMM, data: dict, n_steps: int, rate: float = 0.03) ->
     return float(value)
 
 
+@pytest.mark.slow
 def test_training_reaches_the_likelihood_of_expectation_maximization(certificate) -> None:
     _, log2_ratio = simulated(1000, std=0.25)
     hmm = CopyNumberHMM(

@@ -28,7 +28,7 @@ def printed(family, *, x64):
 
 def families():
     """The longest are slow; their derivatives are also looked at in the tests of each function."""
-    slow = ("sort", "quantiles", "argquantiles", "extrema", "without mode", "counts", "top_k")
+    slow = ("sort", "quantiles", "argquantiles", "extrema", "without mode", "counts", "top_k", "elementwise")
     marks = {family: pytest.mark.slow if family in slow else () for family in gradient_worker.FAMILIES}
     return [pytest.param(family, marks=mark) for family, mark in marks.items()]
 
