@@ -121,6 +121,7 @@ def statistic_of(weights: PathWeights) -> jax.Array:
     return (counts.emissions.match**2).sum() + counts.moves.begin @ jnp.arange(3.0) + counts.moves.transitions.md.sum()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("local", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_derivatives_are_those_of_differences_also_of_the_counts(local: bool) -> None:
     weights = weights_of(local=local, multihit=True)

@@ -151,6 +151,7 @@ def test_markers_are_lists_of_names(three_types):
         db.tl.marker_annotation(adata)
 
 
+@pytest.mark.slow
 def test_an_operator_may_train_on_cells_that_it_makes(three_types):
     adata, _ = three_types
     classifier = db.tl.doublet_classifier(adata, n_components=5, epochs=30, learning_rate=1e-2)

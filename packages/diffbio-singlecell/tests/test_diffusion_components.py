@@ -91,6 +91,7 @@ def test_gap_is_where_palantir_sees_it() -> None:
     assert kept([0.5, 0.2, 0.19, 0.18]) == 2  # both before the second: two are kept
 
 
+@pytest.mark.slow
 def test_gradients_are_right() -> None:
     with jax.enable_x64(True):
         cells = jnp.asarray(np.random.default_rng(0).normal(size=(40, 3)))

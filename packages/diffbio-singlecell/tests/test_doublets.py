@@ -186,6 +186,7 @@ def test_empty_duplicated_and_extreme_cells_stay_finite():
         assert np.isfinite(total_and_gradient(jnp.asarray(cells))[0])
 
 
+@pytest.mark.slow
 def test_depth_alone_changes_no_score():
     counts, _ = simulated_cells(60, 12)
     scorer, found = scores_of(counts, n_components=4)

@@ -283,6 +283,7 @@ def test_ridge_regression_of_one_cluster_is_that_of_its_formula() -> None:
     np.testing.assert_allclose(after, z - np.einsum("nk,nb,bkd->nd", r, x, found), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_gradients_match_finite_differences() -> None:
     z, batches, _ = shifted_components()
     z, batches = z[:24, :4].astype(np.float64), batches[:24]

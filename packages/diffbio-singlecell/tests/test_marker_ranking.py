@@ -130,6 +130,7 @@ def test_chunks_of_genes_change_nothing():
         np.testing.assert_allclose(one, other, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_gradients_are_right():
     expression, _ = cells_with_markers(12, 3)
     random = np.random.default_rng(0)

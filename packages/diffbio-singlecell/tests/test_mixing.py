@@ -226,6 +226,7 @@ def test_gradients_are_those_of_finite_differences():
     check_grads(lambda d, p: (perplexity_weights(d, p) * target).sum(), (distances, 5.0), 1, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [1e-18, 1.0, 1e15])
 def test_gradients_are_finite_for_duplicates_and_any_scale(scale):
     cells = np.random.default_rng(0).normal(size=(30, 3)).astype(np.float32)

@@ -225,6 +225,7 @@ def test_gradients_are_right_by_assignments_weights_and_cells():
     check_grads(value, (logits, distances, jnp.float32(0.8)), order=1, modes=("rev",), rtol=2e-2, atol=2e-3)
 
 
+@pytest.mark.slow
 def test_duplicates_constants_and_lone_cells_stay_finite():
     clusterer = ModularityClustering(
         ModularityClusteringConfig(n_cells=12, n_clusters=3, n_neighbors=4, n_starts=1), rngs=nnx.Rngs(0)

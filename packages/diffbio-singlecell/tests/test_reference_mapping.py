@@ -183,6 +183,7 @@ def test_gradients_match_finite_differences() -> None:
     "cells", [np.zeros((5, 3)), np.ones((5, 3)), np.eye(1, 3), 1e-20 * np.eye(5, 3), 1e20 * np.eye(5, 3)],
     ids=["zero", "duplicates", "one cell", "tiny", "huge"],
 )  # fmt: skip
+@pytest.mark.slow
 def test_degenerate_queries_give_finite_values_and_gradients(cells: np.ndarray) -> None:
     mapping = ReferenceMapping(ReferenceMappingConfig(n_features=3, n_clusters=4), rngs=nnx.Rngs(0))
     reference = jnp.asarray(np.repeat(np.eye(2, 3), 4, axis=0), jnp.float32)  # fewer distinct cells than clusters

@@ -159,6 +159,7 @@ def test_map_keeps_groups_apart_and_trains_further():
     assert losses[-1] < losses[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["zeros", "constant", "duplicates", "tiny", "huge", "outlier"])
 def test_hard_cases_give_finite_values_and_gradients(case):
     cells = groups(30)
