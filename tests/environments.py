@@ -65,6 +65,11 @@ class Environment:
         """Run `uv pip` in the environment."""
         self.call(self.uv, "pip", command, "--python", str(self.python), "--quiet", *arguments)
 
+    def build(self, wheels: Path, package: Path) -> None:
+        """Build the wheel of a package."""
+        options = ["--quiet", "--python", sys.executable, "--wheel", "--out-dir", str(wheels)]
+        self.call(self.uv, "build", *options, str(package))
+
     def install(self, wheels: Path, requirement: str) -> None:
         """Install a wheel by its name, so that its metadata decides what comes with it."""
         self.pip("install", "--find-links", str(wheels), "-c", str(ROOT / "constraints.txt"), requirement)

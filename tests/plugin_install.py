@@ -52,7 +52,7 @@ def check_new_plugin(environment: Environment, wheels: Path) -> None:
     plugin = environment.folder / NAME
     steps = [
         ("diffbio new-plugin writes a plugin", lambda: written(environment, plugin)),
-        ("its wheel is built", lambda: build(environment, wheels, plugin)),
+        ("its wheel is built", lambda: environment.build(wheels, plugin)),
         ("it installs beside core alone", lambda: environment.install(wheels, f"{NAME}[test]")),
         ("diffbio operators lists it", lambda: listed(environment)),
         ("its formatting, lints and types are right", lambda: checked(environment, plugin)),
@@ -62,12 +62,6 @@ def check_new_plugin(environment: Environment, wheels: Path) -> None:
         ("both go", lambda: environment.pip("uninstall", NAME, "diffbio-singlecell")),
     ]
     all(environment.step(title, action) for title, action in steps)
-
-
-def build(environment: Environment, wheels: Path, package: Path) -> None:
-    """Build the wheel of one package."""
-    options = ["--quiet", "--python", sys.executable, "--wheel", "--out-dir", str(wheels)]
-    environment.call(environment.uv, "build", *options, str(package))
 
 
 def written(environment: Environment, plugin: Path) -> str:

@@ -68,9 +68,8 @@ def check_plugin(environment: Environment, plugin: Path, wheels: Path) -> None:
 
 def build(environment: Environment, wheels: Path) -> str:
     """Build the wheel of every package."""
-    options = ["--quiet", "--python", sys.executable, "--wheel", "--out-dir", str(wheels)]
     for package in (CORE, *PLUGINS):
-        environment.call(environment.uv, "build", *options, str(package))
+        environment.build(wheels, package)
     sizes = sorted((path.name, path.stat().st_size) for path in wheels.glob("*.whl"))
     return ", ".join(f"{name} {size / 1024:.0f} kB" for name, size in sizes)
 

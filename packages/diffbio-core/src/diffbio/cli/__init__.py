@@ -1,4 +1,4 @@
-"""The command line: `diffbio operators | show | fit | apply | new-plugin`, and the commands that plugins bring.
+"""The command line: `diffbio operators | show | fit | apply | check | new-plugin`, and the commands that plugins bring.
 
 Nothing heavy is imported before a command needs it: listing every operator takes no JAX.
 """

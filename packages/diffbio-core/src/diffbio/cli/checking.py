@@ -25,7 +25,7 @@ def check_command(
     # needs the operators themselves, and so JAX
     from diffbio.core.errors import RegistryError, listed
     from diffbio.testing.capabilities import capability_table, cost_table
-    from diffbio.testing.check import operators_of
+    from diffbio.testing.check import check_registered, operators_of
 
     known = operators_of(distribution)
     console = Console(width=max(Console().width, _LEAST_WIDTH))
@@ -38,10 +38,10 @@ def check_command(
     with console.status("") as status:
         for name in chosen:
             status.update(f"{name} ({len(outcomes) + 1} of {len(chosen)})")
-            findings, measured = _held(name, cost=cost)
-            outcomes[name] = {finding.law: finding.outcome for finding in findings}
-            broken += [(name, finding) for finding in findings if finding.outcome == "violated"]
-            if measured is not None:
+            report = check_registered(name)
+            outcomes[name] = {finding.law: finding.outcome for finding in report.findings}
+            broken += [(name, finding) for finding in report.violations]
+            if cost and report.ok and (measured := _cost(name)) is not None:
                 costs[name] = measured
     console.print(capability_table(outcomes))
     if costs:
@@ -56,21 +56,13 @@ def check_command(
         raise typer.Exit(1)
 
 
-def _held(name: str, *, cost: bool) -> tuple[tuple[Finding, ...], Cost | None]:
-    """Return the findings of an operator and what it costs, if that is wanted and can be measured."""
-    from diffbio.testing.check import Finding, check_operator, example_of
+def _cost(name: str) -> Cost | None:
+    """Return what an operator costs, if that can be measured."""
+    from diffbio.testing.check import example_of
     from diffbio.testing.cost import cost_of
-    from diffbio.testing.verdict import LawViolation, NotApplicable
+    from diffbio.testing.verdict import NotApplicable
 
     try:
-        example = example_of(name)
-    except LawViolation as violation:
-        note = f"{violation.seen}. To mend it: {violation.mend}"
-        return (Finding(violation.law, "violated", note, violation=violation),), None
-    report = check_operator(example)
-    if not cost or not report.ok:
-        return report.findings, None
-    try:
-        return report.findings, cost_of(example)
+        return cost_of(example_of(name))
     except NotApplicable:
-        return report.findings, None
+        return None

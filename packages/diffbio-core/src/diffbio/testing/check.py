@@ -109,6 +109,22 @@ def check_operator(example: Example) -> Report:
     return Report(example.name, tuple(judge(law, example) for law in LAWS))
 
 
+def check_registered(operator: str) -> Report:
+    """Hold the example that a registered operator ships to every law; without one, that is the only finding.
+
+    Args:
+        operator: The registered name.
+
+    Raises:
+        RegistryError: No operator has that name.
+    """
+    start = time.perf_counter()
+    try:
+        return check_operator(example_of(operator))
+    except LawViolation as violation:
+        return Report(operator, (_violated(violation, start),))
+
+
 def judge(law: str, example: Example) -> Finding:
     """Hold an example to one law, and return the finding instead of raising.
 
