@@ -11,6 +11,7 @@ from pathlib import Path
 
 import docstrings
 import griffe
+import tables
 
 ROOT = Path(__file__).parents[2]
 MODULES = (
@@ -52,10 +53,9 @@ def source() -> griffe.Module:
 def pages(root: griffe.Module) -> dict[str, str]:
     """Return all pages by name, `index` and one for each public module."""
     modules = dict(sorted((module.path, module) for module in public_modules(root)))
-    table = ["| module | holds |", "| --- | --- |"]
-    table += [f"| [{path}]({path}.md) | {first_line(module)} |" for path, module in modules.items()]
+    rows = [["module", "holds"], *([f"[{path}]({path}.md)", first_line(module)] for path, module in modules.items())]
     listed = docstrings.fenced(":hidden:\n\n" + "\n".join(modules), "{toctree}")
-    index = "\n\n".join([INTRODUCTION.strip(), "\n".join(table), listed]) + "\n"
+    index = "\n\n".join([INTRODUCTION.strip(), tables.table(rows), listed]) + "\n"
     return {"index": index, **{path: page(module) for path, module in modules.items()}}
 
 
@@ -180,12 +180,11 @@ def _is_shown(method: griffe.Function) -> bool:
 
 def _table_of(found: griffe.Class, fields: list[griffe.Attribute]) -> str:
     meanings = docstrings.fields(found.docstring.value) if found.docstring else {}
-    lines = ["| field | type | default | meaning |", "| --- | --- | --- | --- |"]
+    rows = [["field", "type", "default", "meaning"]]
     for field in fields:
         default = "" if field.value is None else f"`{_one_line(field.value)}`"
-        cells = [f"`{field.name}`", f"`{_one_line(field.annotation)}`", default, meanings.get(field.name, "")]
-        lines.append("| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |")
-    return "\n".join(lines)
+        rows.append([f"`{field.name}`", f"`{_one_line(field.annotation)}`", default, meanings.get(field.name, "")])
+    return tables.table(rows)
 
 
 def _attribute(found: griffe.Attribute, name: str, directive: str, fence: int = 5) -> str:

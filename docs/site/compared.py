@@ -14,6 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import tables
+
 DOCS = Path(__file__).parents[1]
 PAGE = DOCS / "how-it-compares.md"
 PLACE = re.compile(r"(<!-- compared: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -111,22 +113,22 @@ def agreement() -> str:
         tool = tool_of(row["reference"])
         if tool is not None:
             groups.setdefault(tool, []).append(row)
-    rows = []
+    rows = [["tool", "compared with it", "figures"]]
     for tool in sorted(groups, key=str.lower):
         names = sorted({name for row in groups[tool] for name in row["operator"].split(", ")})
         rows.append([tool, ", ".join(names), str(len(groups[tool]))])
-    return _table(["tool", "compared with it", "figures"], ["---", "---", "--:"], rows)
+    return tables.table(rows, numbers=["figures"])
 
 
 def results() -> str:
     """Return the comparisons of how good a result is, not of how equal."""
-    rows = []
+    rows = [["", "beside", "data", "quantity", "measured", "test"]]
     for row in certificates():
         if tool_of(row["reference"]) and _QUALITY.search(row["quantity"]):
             file = row["test"].partition("::")[0]
             cells = [row["operator"], row["reference"], row["data"], row["quantity"], f"{row['value']:.3g}"]
             rows.append([*cells, f"`{file}`"])
-    return _table(["", "beside", "data", "quantity", "measured", "test"], ["---"] * 4 + ["--:", "---"], rows)
+    return tables.table(rows, numbers=["measured"])
 
 
 def cheaper() -> str:
@@ -154,15 +156,11 @@ def filled(page: str) -> str:
 
 def _ratios(found: list[Ratio]) -> str:
     rows = [[ratio.what, _number(ratio.value), ratio.command] for ratio in found]
-    return _table(["measured", "ratio", "again by"], ["---", "--:", "---"], rows)
+    return tables.table([["measured", "ratio", "again by"], *rows], numbers=["ratio"])
 
 
 def _number(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
-
-
-def _table(head: list[str], rule: list[str], rows: list[list[str]]) -> str:
-    return "\n".join(f"| {' | '.join(line)} |" for line in [head, rule, *rows])
 
 
 if __name__ == "__main__":

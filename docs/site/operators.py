@@ -17,6 +17,7 @@ from typing import Any
 
 import certificates
 import docstrings
+import tables
 
 from diffbio.core import Operator, OperatorConfig
 from diffbio.core.config import config_fields, describe, required_fields
@@ -50,12 +51,12 @@ def index(found: Mapping[str, Registered]) -> str:
     for (distribution, package), members in sorted(groups.items()):
         summary = inspect.getdoc(importlib.import_module(package)) or ""
         parts.append(f"## {package}\n\n{summary.splitlines()[0]} From {distribution}.")
-        table = [["operator", "does", "keys"]]
+        listing = [["operator", "does", "keys"]]
         for name, entry in members.items():
             declared = entry.declaration
             keys = f"{_codes(declared.reads)} → {_codes(declared.writes)}"
-            table.append([f"[{name}]({name}.md)", declared.summary, keys])
-        parts.append(_table(table))
+            listing.append([f"[{name}]({name}.md)", declared.summary, keys])
+        parts.append(tables.table(listing))
         listed = "\n".join(members)
         parts.append(
             docstrings.fenced(f":hidden:\n:caption: {package.removeprefix('diffbio.')}\n\n{listed}", "{toctree}")
@@ -128,7 +129,7 @@ def contract_table(operator: type[Operator[Any]], objective: str | None) -> str:
         notes.append("Each call draws random numbers: pass `key=jax.random.key(seed)` to `apply`.")
     if objective is not None:
         notes.append(f"Trained by the registered loss `{objective}`.")
-    return "\n\n".join([_table(rows), *notes])
+    return "\n\n".join([tables.table(rows), *notes])
 
 
 def configuration_table(config: type[OperatorConfig]) -> str:
@@ -140,7 +141,7 @@ def configuration_table(config: type[OperatorConfig]) -> str:
     for field, hint in config_fields(config).items():
         default = "required" if field in required_fields(config) else f"`{getattr(config, field)!r}`"
         rows.append([f"`{field}`", describe(hint), default, meanings.get(field, "")])
-    return _table(rows) if len(rows) > 1 else f"`{config.__name__}` has no fields."
+    return tables.table(rows) if len(rows) > 1 else f"`{config.__name__}` has no fields."
 
 
 def reference_sections() -> dict[str, tuple[str, str]]:
@@ -166,9 +167,3 @@ def cost_of(section: str) -> str:
 
 def _codes(keys: tuple[str, ...]) -> str:
     return ", ".join(f"`{key}`" for key in keys)
-
-
-def _table(rows: list[list[str]]) -> str:
-    escaped = [[cell.replace("|", r"\|") for cell in row] for row in rows]
-    lines = [escaped[0], ["---"] * len(rows[0]), *escaped[1:]]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
